@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mapped files, and files and folders that are renamed into place once they are complete.
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <random>
+#include <sstream>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/message.h"
+
+namespace fuseq::inline v0 {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// `<verb> "<path>": <must>, got "<what the system says>"`
+[[noreturn]] void fail_io(std::string_view verb, const fs::path& path, std::string_view must,
+                          int error) {
+  fail(ErrorKind::io, verb, " \"", path.string(), "\": ", must, ", got \"",
+       std::generic_category().message(error), "\"");
+}
+
+/// An open file, closed at the end of the scope.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) noexcept : number_(number) {}
+  ~Descriptor() { (void)close(); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  [[nodiscard]] int number() const noexcept { return number_; }
+  /// False with errno set; some systems report lost writes only here.
+  bool close() noexcept { return number_ < 0 || ::close(std::exchange(number_, -1)) == 0; }
+
+ private:
+  int number_;
+};
+
+/// O_NONBLOCK: a pipe of that name must not make us wait.
+int open_to_read(const fs::path& path) {
+  const int number = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (number >= 0) return number;
+  const int error = errno;
+  if (error == ENOENT || error == ENOTDIR) {
+    fail(ErrorKind::not_found, "open \"", path.string(), "\": the file must exist, got none");
+  }
+  fail_io("open", path, "the file must be readable", error);
+}
+
+size_t size_of_regular_file(const Descriptor& file, const fs::path& path) {
+  struct stat status;
+  if (fstat(file.number(), &status) != 0) fail_io("open", path, "must be readable", errno);
+  if (!S_ISREG(status.st_mode)) {
+    fail(ErrorKind::io, "open \"", path.string(), "\": must be a regular file, got ",
+         S_ISDIR(status.st_mode) ? "a folder" : "a device or pipe");
+  }
+  return static_cast<size_t>(status.st_size);
+}
+
+/// Folders of some file systems cannot be synced; that is no failure.
+bool sync(int descriptor) noexcept {
+  return fsync(descriptor) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
+}
+
+void sync_path(const fs::path& path) {
+  const Descriptor opened(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (opened.number() < 0) {
+    if (errno == ELOOP) return;  // a link: its folder holds all there is of it
+    fail_io("write", path, "must reach the disk", errno);
+  }
+  if (!sync(opened.number())) fail_io("write", path, "must reach the disk", errno);
+}
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+/// A hidden name beside `path` that nobody else uses: .<name>.tmp-<process>-<random>
+fs::path temporary_beside(const fs::path& path) {
+  constexpr size_t kLongestName = 200;  // of 255, so that the additions fit
+  std::random_device random;
+  std::ostringstream name;
+  name << "." << path.filename().string().substr(0, kLongestName) << ".tmp-" << getpid() << "-"
+       << std::hex << random() << random();
+  return parent_of(path) / name.str();
+}
+
+/// Removes a file or folder at the end of the scope, whatever happens.
+class Cleanup {
+ public:
+  explicit Cleanup(fs::path path) : path_(std::move(path)) {}
+  ~Cleanup() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+  Cleanup(const Cleanup&) = delete;
+  Cleanup& operator=(const Cleanup&) = delete;
+  void keep() noexcept { path_.clear(); }
+
+ private:
+  fs::path path_;
+};
+
+}  // namespace
+
+// ---- reading ------------------------------------------------------------------------------------
+
+MappedFile::MappedFile(const fs::path& path) : path_(path) {
+  const Descriptor file(open_to_read(path));
+  size_ = size_of_regular_file(file, path);
+  if (size_ == 0) return;
+  void* mapping = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number(), 0);
+  if (mapping == MAP_FAILED) fail_io("open", path, "must be mapped into memory", errno);
+  data_ = static_cast<const std::byte*>(mapping);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::release(std::span<const std::byte> bytes) const noexcept {
+  if (data_ == nullptr || bytes.data() < data_ || bytes.data() + bytes.size() > data_ + size_)
+    return;
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t first = static_cast<size_t>(bytes.data() - data_);
+  const size_t last = first + bytes.size();
+  // The page where the bytes begin goes as well (what was before them has been read); the page
+  // where they end stays, as the next tensor begins there, but at the end of the file.
+  const size_t begin = first / page * page;
+  const size_t end = last == size_ ? (size_ + page - 1) / page * page : last / page * page;
+  if (begin < end) madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
+std::string read_text_file(const fs::path& path, size_t max_bytes) {
+  const Descriptor file(open_to_read(path));
+  const size_t size = size_of_regular_file(file, path);
+  if (size > max_bytes) {
+    fail(ErrorKind::format, "open \"", path.string(), "\": the file must have at most ", max_bytes,
+         " bytes, got ", size);
+  }
+  std::string text(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t count = read(file.number(), text.data() + done, size - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_io("read", path, "must be readable to its end", errno);
+    if (count == 0) break;  // it has become shorter
+    done += static_cast<size_t>(count);
+  }
+  text.resize(done);
+  return text;
+}
+
+// ---- writing ------------------------------------------------------------------------------------
+
+void FileWriter::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count =
+        ::write(descriptor_, bytes.data(), std::min(bytes.size(), size_t{1} << 30));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_io("write", path_, "all bytes must be written", errno);
+    bytes = bytes.subspan(static_cast<size_t>(count));
+  }
+}
+
+void write_file_atomically(const fs::path& path, const std::function<void(FileWriter&)>& write) {
+  const fs::path temporary = temporary_beside(path);
+  Descriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (file.number() < 0) fail_io("write", path, "a file must be made beside it", errno);
+  Cleanup cleanup(temporary);
+  FileWriter writer(file.number(), path.string());
+  write(writer);
+  if (!sync(file.number()) || !file.close()) fail_io("write", path, "must reach the disk", errno);
+  if (rename(temporary.c_str(), path.c_str()) != 0) {
+    fail_io("write", path, "the complete file must take its place", errno);
+  }
+  cleanup.keep();
+  sync_path(parent_of(path));
+}
+
+namespace {
+
+/// True once the two names have changed places in one step; false where the system cannot do that.
+bool swap_names(const fs::path& a, const fs::path& b) noexcept {
+#if defined(RENAME_EXCHANGE)
+  return renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
+#else
+  (void)a, (void)b;
+  return false;
+#endif
+}
+
+/// Puts `fresh` in the place of `folder`; returns where the old folder lies now.
+fs::path exchange_folders(const fs::path& fresh, const fs::path& folder, bool may_swap) {
+  if (may_swap && swap_names(fresh, folder)) return fresh;
+  const fs::path aside = temporary_beside(folder);
+  if (rename(folder.c_str(), aside.c_str()) != 0) {
+    fail_io("write", folder, "the old folder must be movable", errno);
+  }
+  if (rename(fresh.c_str(), folder.c_str()) != 0) {
+    const int error = errno;
+    rename(aside.c_str(), folder.c_str());
+    fail_io("write", folder, "the complete folder must take its place", error);
+  }
+  return aside;
+}
+
+/// Moves into `folder` what lies in `old` under names that `folder` does not have.
+void move_rest(const fs::path& old, const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> names;  // all of them first: the loop below changes what it walks through
+  for (fs::directory_iterator entry(old, error), end; !error && entry != end;
+       entry.increment(error)) {
+    names.push_back(entry->path().filename());
+  }
+  for (const fs::path& name : names) {
+    std::error_code ignored;
+    if (fs::exists(fs::symlink_status(folder / name, ignored))) continue;
+    if (rename((old / name).c_str(), (folder / name).c_str()) != 0) {
+      error.assign(errno, std::generic_category());
+    }
+  }
+  if (error) {
+    fail(ErrorKind::io, "write \"", folder.string(),
+         "\": files of the old folder must move into it, got \"", error.message(),
+         "\". The new files are in place, the rest of the old ones in \"", old.string(), "\"");
+  }
+}
+
+void sync_tree(const fs::path& folder) {
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    sync_path(entry->path());
+  }
+  if (error) fail_io("write", folder, "must reach the disk", error.value());
+  sync_path(folder);
+}
+
+}  // namespace
+
+void write_folder_atomically(const fs::path& folder,
+                             const std::function<void(const fs::path&)>& fill, bool may_swap) {
+  std::error_code error;
+  fs::path target = fs::weakly_canonical(fs::absolute(folder, error),
+                                         error);  // behind links, without a last slash
+  if (error) fail_io("write", folder, "must be the name of a folder", error.value());
+  if (!target.has_filename()) target = target.parent_path();
+  const bool existed = fs::exists(target, error);
+  if (existed && !fs::is_directory(target, error)) {
+    fail(ErrorKind::io, "write \"", folder.string(),
+         "\": must be a folder or not exist, got a file");
+  }
+  fs::create_directories(parent_of(target), error);
+  if (error) fail_io("write", folder, "the folder above must exist or be made", error.value());
+
+  const fs::path fresh = temporary_beside(target);
+  if (mkdir(fresh.c_str(), 0777) != 0)
+    fail_io("write", folder, "a folder must be made beside it", errno);
+  Cleanup cleanup(fresh);
+  if (existed) fs::permissions(fresh, fs::status(target, error).permissions(), error);
+  fill(fresh);
+  sync_tree(fresh);
+
+  if (!existed) {
+    if (rename(fresh.c_str(), target.c_str()) != 0) {
+      fail_io("write", folder, "the complete folder must take its place", errno);
+    }
+    cleanup.keep();
+  } else {
+    const fs::path old = exchange_folders(fresh, target, may_swap);
+    cleanup.keep();
+    move_rest(old, target);
+    fs::remove_all(old, error);
+    if (error) {
+      fail(ErrorKind::io, "write \"", folder.string(),
+           "\": the old folder must be removable, got \"", error.message(),
+           "\". The new one is in place; the old one is \"", old.string(), "\"");
+    }
+    sync_path(target);
+  }
+  sync_path(parent_of(target));
+}
+
+}  // namespace fuseq::inline v0

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// A persistent team of threads that runs one function at a time, with spinning hand-over.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace fuseq::inline v0 {
+
+/// num_threads if it is positive, else FUSEQ_NUM_THREADS, else OMP_NUM_THREADS, else the least of
+/// the affinity mask, the cgroup quota and the physical cores. At least 1. Throws Error(value) for
+/// a number outside 0 ... 1024.
+[[nodiscard]] int resolve_num_threads(int num_threads);
+
+/// `run(f)` calls f(thread, size) once on each thread and returns when all are done. The caller is
+/// thread 0, so a team of one starts no thread. Workers start at the first run, spin at most 20 us
+/// for work, then sleep; they block signals. After a fork the child's team starts workers of its
+/// own. No allocation and no lock in `run` once workers are there.
+class ThreadTeam {
+ public:
+  explicit ThreadTeam(int num_threads);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+  [[nodiscard]] int size() const noexcept { return size_; }
+
+  /// f must not throw. One caller at a time; f must not call run.
+  template <typename F>
+  void run(F&& f) {
+    if (size_ == 1) {
+      f(0, 1);
+      return;
+    }
+    using Function = std::remove_reference_t<F>;
+    run_raw([](void* data, int thread, int size) { (*static_cast<Function*>(data))(thread, size); },
+            const_cast<void*>(static_cast<const void*>(&f)));
+  }
+
+  /// Splits [0, count) into one contiguous slice per thread, each a multiple of `grain` (the last
+  /// may be shorter), and calls f(begin, end) for every non-empty slice; inline when one slice is
+  /// enough.
+  template <typename F>
+  void parallel_for(int64_t count, int64_t grain, F&& f) {
+    const int64_t pieces = (count + grain - 1) / grain;
+    if (size_ == 1 || pieces <= 1) {
+      if (count > 0) f(int64_t{0}, count);
+      return;
+    }
+    run([&](int thread, int size) {
+      const int64_t begin = pieces * thread / size * grain;
+      const int64_t end = pieces * (thread + 1) / size * grain;
+      if (begin < end) f(begin, end < count ? end : count);
+    });
+  }
+
+ private:
+  using Raw = void (*)(void* data, int thread, int size);
+  void run_raw(Raw function, void* data);
+
+  struct Workers;
+  int size_;
+  std::unique_ptr<Workers> workers_;
+};
+
+}  // namespace fuseq::inline v0
