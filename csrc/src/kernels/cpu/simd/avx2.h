@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// f32x16 in two AVX2 registers.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
+
+inline constexpr int kVectorRegisters = 16;
+inline constexpr int kRegistersPerVector = 2;
+
+struct f32x16 {
+  __m256 lo, hi;
+};
+
+/// All bits of a lane set, or none.
+struct mask16 {
+  __m256 lo, hi;
+};
+
+[[gnu::always_inline]] inline f32x16 zeros() {
+  return {_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+[[gnu::always_inline]] inline f32x16 splat(float x) {
+  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+[[gnu::always_inline]] inline f32x16 iota() {
+  return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_ps(8, 9, 10, 11, 12, 13, 14, 15)};
+}
+[[gnu::always_inline]] inline mask16 first(int64_t n) {
+  const __m256i count = _mm256_set1_epi32(static_cast<int>(n));
+  return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))),
+          _mm256_castsi256_ps(
+              _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)))};
+}
+
+[[gnu::always_inline]] inline f32x16 load(const float* p) {
+  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+[[gnu::always_inline]] inline f32x16 load_n(const float* p, int64_t n) {
+  const mask16 m = first(n);
+  return {_mm256_maskload_ps(p, _mm256_castps_si256(m.lo)),
+          _mm256_maskload_ps(p + 8, _mm256_castps_si256(m.hi))};
+}
+[[gnu::always_inline]] inline void store(float* p, f32x16 a) {
+  _mm256_storeu_ps(p, a.lo);
+  _mm256_storeu_ps(p + 8, a.hi);
+}
+[[gnu::always_inline]] inline void store_n(float* p, f32x16 a, int64_t n) {
+  const mask16 m = first(n);
+  _mm256_maskstore_ps(p, _mm256_castps_si256(m.lo), a.lo);
+  _mm256_maskstore_ps(p + 8, _mm256_castps_si256(m.hi), a.hi);
+}
+
+[[gnu::always_inline]] inline __m256 widen_bf16(__m128i bits) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+[[gnu::always_inline]] inline f32x16 load_bf16(const uint16_t* p) {
+  return {widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+[[gnu::always_inline]] inline f32x16 load_bf16_n(const uint16_t* p, int64_t n) {
+  alignas(32) uint16_t part[16] = {};
+  for (int64_t i = 0; i < n; ++i) part[i] = p[i];
+  return load_bf16(part);
+}
+[[gnu::always_inline]] inline __m256 even_of_pairs(const uint32_t* p) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), 16));
+}
+[[gnu::always_inline]] inline __m256 odd_of_pairs(const uint32_t* p) {
+  return _mm256_castsi256_ps(
+      _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+                       _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+[[gnu::always_inline]] inline f32x16 load_bf16_even(const uint32_t* p) {
+  return {even_of_pairs(p), even_of_pairs(p + 8)};
+}
+[[gnu::always_inline]] inline f32x16 load_bf16_odd(const uint32_t* p) {
+  return {odd_of_pairs(p), odd_of_pairs(p + 8)};
+}
+[[gnu::always_inline]] inline __m256i round_bf16_bits(__m256 a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_srli_epi32(
+      _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+  const __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
+  const __m256 nan = _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
+  return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan));
+}
+[[gnu::always_inline]] inline void store_bf16(uint16_t* p, f32x16 a) {
+  const __m256i packed = _mm256_packus_epi32(round_bf16_bits(a.lo), round_bf16_bits(a.hi));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
+}
+[[gnu::always_inline]] inline void store_bf16_n(uint16_t* p, f32x16 a, int64_t n) {
+  alignas(32) uint16_t part[16];
+  store_bf16(part, a);
+  for (int64_t i = 0; i < n; ++i) p[i] = part[i];
+}
+[[gnu::always_inline]] inline f32x16 round_bf16(f32x16 a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(round_bf16_bits(a.lo), 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(round_bf16_bits(a.hi), 16))};
+}
+
+[[gnu::always_inline]] inline f32x16 operator+(f32x16 a, f32x16 b) {
+  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline f32x16 operator-(f32x16 a, f32x16 b) {
+  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline f32x16 operator*(f32x16 a, f32x16 b) {
+  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline f32x16 operator/(f32x16 a, f32x16 b) {
+  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+[[gnu::always_inline]] inline f32x16 min(f32x16 a, f32x16 b) {
+  return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline f32x16 max(f32x16 a, f32x16 b) {
+  return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline f32x16 sqrt(f32x16 a) {
+  return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)};
+}
+[[gnu::always_inline]] inline f32x16 abs(f32x16 a) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
+}
+[[gnu::always_inline]] inline f32x16 copysign(f32x16 a, f32x16 b) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_or_ps(_mm256_andnot_ps(sign, a.lo), _mm256_and_ps(sign, b.lo)),
+          _mm256_or_ps(_mm256_andnot_ps(sign, a.hi), _mm256_and_ps(sign, b.hi))};
+}
+[[gnu::always_inline]] inline f32x16 round(f32x16 a) {
+  return {_mm256_round_ps(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+          _mm256_round_ps(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+[[gnu::always_inline]] inline __m256 exp2_int_half(__m256 n) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+[[gnu::always_inline]] inline f32x16 exp2_int(f32x16 n) {
+  return {exp2_int_half(n.lo), exp2_int_half(n.hi)};
+}
+
+[[gnu::always_inline]] inline mask16 operator<(f32x16 a, f32x16 b) {
+  return {_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ)};
+}
+[[gnu::always_inline]] inline mask16 operator>(f32x16 a, f32x16 b) {
+  return {_mm256_cmp_ps(a.lo, b.lo, _CMP_GT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_GT_OQ)};
+}
+[[gnu::always_inline]] inline mask16 operator&(mask16 a, mask16 b) {
+  return {_mm256_and_ps(a.lo, b.lo), _mm256_and_ps(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline uint32_t bits(mask16 m) {
+  return static_cast<uint32_t>(_mm256_movemask_ps(m.lo)) |
+         static_cast<uint32_t>(_mm256_movemask_ps(m.hi)) << 8;
+}
+[[gnu::always_inline]] inline bool any(mask16 m) {
+  return bits(m) != 0;
+}
+[[gnu::always_inline]] inline __m256 mask_half(uint32_t b) {
+  const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  return _mm256_castsi256_ps(
+      _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(b)), lane), lane));
+}
+[[gnu::always_inline]] inline mask16 mask_from_bits(uint32_t b) {
+  return {mask_half(b & 0xffu), mask_half(b >> 8 & 0xffu)};
+}
+[[gnu::always_inline]] inline f32x16 select(mask16 m, f32x16 a, f32x16 b) {
+  return {_mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi)};
+}
+
+[[gnu::always_inline]] inline uint32_t bits_where_equal(const int32_t* p, int32_t value) {
+  const __m256i x = _mm256_set1_epi32(value);
+  const __m256i lo = _mm256_cmpeq_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), x);
+  const __m256i hi = _mm256_cmpeq_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8)), x);
+  return bits(mask16{_mm256_castsi256_ps(lo), _mm256_castsi256_ps(hi)});
+}
+
+[[gnu::always_inline]] inline float reduce_add(f32x16 a) {
+  const __m256 s8 = _mm256_add_ps(a.lo, a.hi);
+  const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+  return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+[[gnu::always_inline]] inline float reduce_max(f32x16 a) {
+  const __m256 s8 = _mm256_max_ps(a.lo, a.hi);
+  const __m128 s4 = _mm_max_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
+  return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
+}
+
+}  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

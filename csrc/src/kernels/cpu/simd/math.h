@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// exp, tanh and erf on f32x16: one polynomial each, the same operations on every instruction set.
+#pragma once
+
+namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
+
+/// e ** x with a relative error below 2e-7. Below -87.3 the result is 0; above 88.3 it is that
+/// of 88.3; NaN gives 0.
+[[gnu::always_inline]] inline f32x16 exp(f32x16 x) {
+  const f32x16 lowest = splat(-87.3f);
+  const mask16 normal = x > lowest;
+  const f32x16 clamped = min(max(x, lowest), splat(88.3f));
+  // x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts keeps r exact.
+  const f32x16 n = round(clamped * splat(1.44269504088896341f));
+  f32x16 r = fma(n, splat(-0.693359375f), clamped);
+  r = fma(n, splat(2.12194440e-4f), r);
+  // Taylor terms to r^7: the first one left out is below 4e-9 at |r| = 0.347.
+  f32x16 p = splat(1.0f / 5040);
+  p = fma(p, r, splat(1.0f / 720));
+  p = fma(p, r, splat(1.0f / 120));
+  p = fma(p, r, splat(1.0f / 24));
+  p = fma(p, r, splat(1.0f / 6));
+  p = fma(p, r, splat(0.5f));
+  p = fma(p, r, splat(1.0f));
+  p = fma(p, r, splat(1.0f));
+  return select(normal, p * exp2_int(n), zeros());
+}
+
+/// tanh x with an absolute error below 2e-7.
+[[gnu::always_inline]] inline f32x16 tanh(f32x16 x) {
+  const f32x16 a = abs(x);
+  // Large: 1 - 2 / (e^2a + 1). Small: a Taylor series, since that form cancels there.
+  const f32x16 large = splat(1.0f) - splat(2.0f) / (exp(a + a) + splat(1.0f));
+  const f32x16 s = a * a;
+  f32x16 p = splat(-1382.0f / 155925);
+  p = fma(p, s, splat(62.0f / 2835));
+  p = fma(p, s, splat(-17.0f / 315));
+  p = fma(p, s, splat(2.0f / 15));
+  p = fma(p, s, splat(-1.0f / 3));
+  const f32x16 small = fma(a * s, p, a);
+  return copysign(select(a < splat(0.35f), small, large), x);
+}
+
+/// erf x with an absolute error below 3e-7. Both polynomials are Chebyshev fits: erf(x) / x in x^2
+/// on [0, 1], and exp(x^2) erfc(x) in 1 / (1 + x / 2) on [1, 4.2], beyond which erf is 1 in
+/// float32.
+[[gnu::always_inline]] inline f32x16 erf(f32x16 x) {
+  const f32x16 a = min(abs(x), splat(4.2f));
+  const f32x16 s = a * a;
+  f32x16 p = splat(-9.673597892e-06f);
+  p = fma(p, s, splat(1.126826300e-04f));
+  p = fma(p, s, splat(-8.484398883e-04f));
+  p = fma(p, s, splat(5.221053665e-03f));
+  p = fma(p, s, splat(-2.686543844e-02f));
+  p = fma(p, s, splat(1.128378263e-01f));
+  p = fma(p, s, splat(-3.761263848e-01f));
+  p = fma(p, s, splat(1.128379167f));
+  const f32x16 t = splat(1.0f) / fma(a, splat(0.5f), splat(1.0f));
+  f32x16 q = splat(-5.796327917e-02f);
+  q = fma(q, t, splat(-4.376684687e-02f));
+  q = fma(q, t, splat(3.866566167e-01f));
+  q = fma(q, t, splat(1.127496654e-01f));
+  q = fma(q, t, splat(3.265711111e-01f));
+  q = fma(q, t, splat(2.744556147e-01f));
+  q = fma(q, t, splat(5.387363981e-04f));
+  const f32x16 large = fma(zeros() - exp(zeros() - s), q, splat(1.0f));
+  return copysign(select(a < splat(1.0f), a * p, large), x);
+}
+
+}  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

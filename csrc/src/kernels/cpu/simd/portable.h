@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// f32x16 as an array, for any machine. fma rounds twice here: results differ from the vector twins
+// in the last digits.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
+
+inline constexpr int kVectorRegisters = 16;
+inline constexpr int kRegistersPerVector = 4;
+
+struct f32x16 {
+  float lane[16];
+};
+
+struct mask16 {
+  uint32_t v;
+};
+
+/// f(i) in every lane i.
+template <typename F>
+[[gnu::always_inline]] inline f32x16 each_lane(F f) {
+  f32x16 out;
+  for (int i = 0; i < 16; ++i) out.lane[i] = f(i);
+  return out;
+}
+
+inline float float_of_bits(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+inline uint32_t bits_of_float(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+inline uint16_t bf16_bits(float value) {
+  const uint32_t bits = bits_of_float(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+inline f32x16 zeros() {
+  return each_lane([](int) { return 0.0f; });
+}
+inline f32x16 splat(float x) {
+  return each_lane([x](int) { return x; });
+}
+inline f32x16 iota() {
+  return each_lane([](int i) { return static_cast<float>(i); });
+}
+inline mask16 first(int64_t n) {
+  return {(1u << static_cast<unsigned>(n)) - 1u};
+}
+
+inline f32x16 load(const float* p) {
+  return each_lane([p](int i) { return p[i]; });
+}
+inline f32x16 load_n(const float* p, int64_t n) {
+  return each_lane([=](int i) { return i < n ? p[i] : 0.0f; });
+}
+inline void store_n(float* p, f32x16 a, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = a.lane[i];
+}
+inline void store(float* p, f32x16 a) {
+  store_n(p, a, 16);
+}
+
+inline f32x16 load_bf16_n(const uint16_t* p, int64_t n) {
+  return each_lane(
+      [=](int i) { return i < n ? float_of_bits(static_cast<uint32_t>(p[i]) << 16) : 0.0f; });
+}
+inline f32x16 load_bf16(const uint16_t* p) {
+  return load_bf16_n(p, 16);
+}
+inline f32x16 load_bf16_even(const uint32_t* p) {
+  return each_lane([p](int i) { return float_of_bits(p[i] << 16); });
+}
+inline f32x16 load_bf16_odd(const uint32_t* p) {
+  return each_lane([p](int i) { return float_of_bits(p[i] & 0xffff0000u); });
+}
+inline void store_bf16_n(uint16_t* p, f32x16 a, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = bf16_bits(a.lane[i]);
+}
+inline void store_bf16(uint16_t* p, f32x16 a) {
+  store_bf16_n(p, a, 16);
+}
+inline f32x16 round_bf16(f32x16 a) {
+  return each_lane(
+      [&](int i) { return float_of_bits(static_cast<uint32_t>(bf16_bits(a.lane[i])) << 16); });
+}
+
+inline f32x16 operator+(f32x16 a, f32x16 b) {
+  return each_lane([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline f32x16 operator-(f32x16 a, f32x16 b) {
+  return each_lane([&](int i) { return a.lane[i] - b.lane[i]; });
+}
+inline f32x16 operator*(f32x16 a, f32x16 b) {
+  return each_lane([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+inline f32x16 operator/(f32x16 a, f32x16 b) {
+  return each_lane([&](int i) { return a.lane[i] / b.lane[i]; });
+}
+inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+  return each_lane([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
+}
+inline f32x16 min(f32x16 a, f32x16 b) {
+  return each_lane([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+inline f32x16 max(f32x16 a, f32x16 b) {
+  return each_lane([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+inline f32x16 sqrt(f32x16 a) {
+  return each_lane([&](int i) { return std::sqrt(a.lane[i]); });
+}
+inline f32x16 abs(f32x16 a) {
+  return each_lane([&](int i) { return std::fabs(a.lane[i]); });
+}
+inline f32x16 copysign(f32x16 a, f32x16 b) {
+  return each_lane([&](int i) { return std::copysign(a.lane[i], b.lane[i]); });
+}
+inline f32x16 round(f32x16 a) {
+  return each_lane([&](int i) { return std::nearbyint(a.lane[i]); });
+}
+inline f32x16 exp2_int(f32x16 n) {
+  return each_lane([&](int i) {
+    return float_of_bits(static_cast<uint32_t>(static_cast<int32_t>(n.lane[i]) + 127) << 23);
+  });
+}
+
+inline mask16 operator<(f32x16 a, f32x16 b) {
+  uint32_t m = 0;
+  for (int i = 0; i < 16; ++i) m |= static_cast<uint32_t>(a.lane[i] < b.lane[i]) << i;
+  return {m};
+}
+inline mask16 operator>(f32x16 a, f32x16 b) {
+  return b < a;
+}
+inline mask16 operator&(mask16 a, mask16 b) {
+  return {a.v & b.v};
+}
+inline bool any(mask16 m) {
+  return m.v != 0;
+}
+inline uint32_t bits(mask16 m) {
+  return m.v;
+}
+inline mask16 mask_from_bits(uint32_t b) {
+  return {b};
+}
+inline f32x16 select(mask16 m, f32x16 a, f32x16 b) {
+  return each_lane([&](int i) { return (m.v >> i & 1u) ? a.lane[i] : b.lane[i]; });
+}
+
+inline uint32_t bits_where_equal(const int32_t* p, int32_t value) {
+  uint32_t m = 0;
+  for (int i = 0; i < 16; ++i) m |= static_cast<uint32_t>(p[i] == value) << i;
+  return m;
+}
+
+inline float reduce_add(f32x16 a) {
+  for (int step = 8; step > 0; step /= 2) {
+    for (int i = 0; i < step; ++i) a.lane[i] += a.lane[i + step];
+  }
+  return a.lane[0];
+}
+inline float reduce_max(f32x16 a) {
+  for (int step = 8; step > 0; step /= 2) {
+    for (int i = 0; i < step; ++i)
+      a.lane[i] = a.lane[i] > a.lane[i + step] ? a.lane[i] : a.lane[i + step];
+  }
+  return a.lane[0];
+}
+
+}  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

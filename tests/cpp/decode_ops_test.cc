@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// log_softmax, process and select against their plain versions.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "decode_arrays.h"
+#include "fuseq/error.h"
+#include "fuseq/ops.h"
+#include "kernels/ref/decode_ops_ref.h"
+
+namespace fuseq::inline v0 {
+namespace {
+
+// ---- log_softmax --------------------------------------------------------------------------------
+
+TEST(LogSoftmax, equals_the_reference_and_itself_on_any_threads_and_instruction_set) {
+  for (const int64_t V : {1, 2, 15, 16, 17, 100, 8191, 8192, 8193, 16411, 50265}) {
+    for (const int64_t N : {0, 1, 3, 8}) {
+      std::vector<float> x = random_scores(static_cast<uint32_t>(V + N), N * V);
+      for (size_t i = 1; i < x.size(); i += 7) x[i] = V > 1 && i % 3 == 0 ? -kInf : x[i] * 20;
+      std::vector<float> expected(x.size());
+      ref::log_softmax(x.data(), N, V, expected.data());
+      std::vector<float> vector_result;
+      for (const CpuIsa isa : isas()) {
+        std::vector<float> isa_result;
+        for (const int threads : {1, 2, 3, 7}) {
+          Context ctx = make_context(isa, threads);
+          std::vector<float> y = x;
+          log_softmax(ctx, {y.data(), DType::f32, {N, V}}, {y.data(), DType::f32, {N, V}});
+          for (size_t i = 0; i < y.size(); ++i) {
+            if (expected[i] == -kInf) {
+              ASSERT_EQ(y[i], -kInf);
+            } else {
+              ASSERT_NEAR(y[i], expected[i], 1e-6f * std::max(4.0f, std::abs(expected[i])))
+                  << V << " " << i;
+            }
+          }
+          if (threads == 1) isa_result = y;
+          EXPECT_TRUE(same_bits(y, isa_result)) << V << " " << N << " " << threads;
+        }
+        if (isa == CpuIsa::portable) continue;
+        if (vector_result.empty()) vector_result = isa_result;
+        EXPECT_TRUE(same_bits(vector_result, isa_result)) << V << " " << N;
+      }
+    }
+  }
+}
+
+TEST(LogSoftmax, rows_may_be_strided) {
+  const std::vector<float> x = random_scores(1, 3 * 40);
+  std::vector<float> y(3 * 50, 7);
+  Context ctx = make_context(CpuIsa::automatic, 2);
+  log_softmax(ctx, {x.data(), DType::f32, {3, 33}, {40, 1}},
+              {y.data(), DType::f32, {3, 33}, {50, 1}});
+  for (size_t n = 0; n < 3; ++n) {
+    std::vector<float> expected(33);
+    ref::log_softmax(x.data() + n * 40, 1, 33, expected.data());
+    for (size_t v = 0; v < 33; ++v) EXPECT_NEAR(y[n * 50 + v], expected[v], 4e-6f);
+    EXPECT_EQ(y[n * 50 + 33], 7);
+  }
+}
+
+TEST(LogSoftmax, says_what_is_wrong_with_its_arguments) {
+  Context ctx = make_context(CpuIsa::automatic, 1);
+  std::vector<float> x(12);
+  const View good(x.data(), DType::f32, {3, 4});
+  const auto message = [&](ConstView from, View to) -> std::string {
+    try {
+      log_softmax(ctx, from, to);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(message({x.data(), DType::i32, {3, 4}}, good),
+            "log_softmax: x must be float32, got int32");
+  EXPECT_EQ(message(good, {x.data(), DType::bf16, {3, 4}}),
+            "log_softmax: y must be float32, got bfloat16");
+  EXPECT_EQ(message({x.data(), DType::f32, {12}}, good),
+            "log_softmax: x must have shape [N, V], got [12]");
+  EXPECT_EQ(message(good, {x.data(), DType::f32, {4, 3}}),
+            "log_softmax: y must have the shape of x, [3, 4], got [4, 3]");
+  EXPECT_EQ(message({x.data(), DType::f32, {2, 3}, {6, 2}}, {x.data(), DType::f32, {2, 3}}),
+            "log_softmax: elements of a row must be adjacent, got strides 2 in x and 1 in y");
+}
+
+// ---- process ------------------------------------------------------------------------------------
+
+/// Three requests of 1, 3 and 1 rows whose rows hold `length` random ids.
+Arrays random_requests(uint32_t seed, int64_t V, int32_t length,
+                       const std::vector<int32_t>& suppressed, const std::vector<IdBias>& biased) {
+  std::mt19937 random(seed);
+  const auto below = [&](uint32_t bound) { return static_cast<int32_t>(random() % bound); };
+  std::vector<DecodeRules> rules(3);
+  for (DecodeRules& request : rules) {
+    request.num_beams = 1;
+    request.max_length = below(2) != 0 ? length + 1 : length + 5;
+    request.min_length = below(2) * (length + 1);
+    request.repetition_penalty = below(2) != 0 ? 1.3f : 1.0f;
+    request.no_repeat_ngram_size = below(4);
+    request.forced_bos_id = below(3) == 0 ? 1 : -1;
+    request.forced_eos_id = below(3) == 0 ? 2 : -1;
+    request.num_stop_ids = below(3);
+    request.stop_ids[0] = 2;
+    request.stop_ids[1] = 3;
+    request.suppressed = suppressed.data();
+    request.num_suppressed = below(2) * static_cast<int32_t>(suppressed.size());
+    request.biased = biased.data();
+    request.num_biased = below(2) * static_cast<int32_t>(biased.size());
+  }
+  rules[1].num_beams = 3;
+  Arrays arrays(rules, 20, V);
+  for (int32_t n = 0; n < arrays.state.num_rows; ++n) {
+    std::vector<int32_t> row(static_cast<size_t>(length));
+    for (int32_t& id : row) id = below(5);
+    arrays.set_row(n, row);
+  }
+  arrays.logits = random_scores(seed, arrays.state.num_rows * V);
+  return arrays;
+}
+
+TEST(Process, equals_the_reference_for_random_rules) {
+  const std::vector<int32_t> suppressed = {4, 0};
+  const std::vector<IdBias> biased = {{3, 1.5f}, {1, -2.0f}, {4, 9.0f}};
+  for (uint32_t seed = 0; seed < 300; ++seed) {
+    const int64_t V = seed % 50 == 0 ? 9001 : 5 + seed % 40;
+    const Arrays start =
+        random_requests(seed, V, static_cast<int32_t>(1 + seed % 12), suppressed, biased);
+    const std::vector<int32_t> active =
+        seed % 2 != 0 ? std::vector<int32_t>{2, 1} : std::vector<int32_t>{0, 1, 2};
+    Arrays expected = start;
+    ref::process(expected.view(), active);
+    std::vector<float> vector_result;
+    for (const CpuIsa isa : isas()) {
+      for (const int threads : {1, 3}) {
+        Context ctx = make_context(isa, threads);
+        Arrays got = start;
+        process(ctx, got.view(), active);
+        for (size_t i = 0; i < got.logits.size(); ++i) {
+          const size_t row = i / static_cast<size_t>(V);
+          const bool is_beam = row >= 1 && row <= 3;
+          const float e = expected.logits[i];
+          if (!is_beam || e == -kInf) {
+            ASSERT_EQ(got.logits[i], e)
+                << "seed " << seed << " row " << row << " id " << i % static_cast<size_t>(V);
+          } else {
+            ASSERT_NEAR(got.logits[i], e, 2e-5f) << "seed " << seed;
+          }
+        }
+        if (isa == CpuIsa::portable) continue;
+        if (vector_result.empty()) vector_result = got.logits;
+        EXPECT_TRUE(same_bits(vector_result, got.logits))
+            << "seed " << seed << " threads " << threads;
+      }
+    }
+  }
+}
+
+TEST(Process, an_id_that_occurs_twice_is_penalised_once) {
+  DecodeRules rules;
+  rules.max_length = 9;
+  rules.repetition_penalty = 2;
+  Arrays arrays({rules}, 9, 4);
+  arrays.set_row(0, {1, 2, 1});
+  arrays.logits = {3, 4, -4, 5};
+  Context ctx = make_context(CpuIsa::automatic, 1);
+  process(ctx, arrays.view(), std::vector<int32_t>{0});
+  EXPECT_EQ(arrays.logits, (std::vector<float>{3, 2, -8, 5}));
+}
+
+// ---- select -------------------------------------------------------------------------------------
+
+TEST(Select, equals_the_reference_with_ties_nan_and_infinities) {
+  for (uint32_t seed = 0; seed < 120; ++seed) {
+    std::mt19937 random(seed);
+    std::vector<DecodeRules> rules(3);
+    const int64_t V = seed % 10 == 0 ? 20011 : 4 + seed % 90;
+    for (DecodeRules& request : rules) {
+      request.num_beams = static_cast<int32_t>(1 + random() % 5);
+      request.num_stop_ids =
+          static_cast<int32_t>(random() % 4);  // V = 4 has just enough ids for three
+    }
+    Arrays start(rules, 4, V);
+    for (float& score : start.scores) score = static_cast<float>(random() % 3) * -0.5f;
+    for (float& logit : start.logits) {
+      const uint32_t kind = random() % 16;
+      // Few values, so that many tie; in some runs nearly all are -inf.
+      logit = kind == 0 || (seed % 4 == 0 && kind < 15) ? -kInf
+              : kind == 1                               ? kNan
+                                                        : static_cast<float>(kind % 5) * 0.5f;
+    }
+    if (seed == 7) std::fill(start.logits.begin(), start.logits.end(), kNan);
+    const std::vector<int32_t> active = {0, 1, 2};
+    Arrays expected = start;
+    ref::select(expected.view(), active);
+    for (const CpuIsa isa : isas()) {
+      for (const int threads : {1, 2, 3, 7}) {
+        Context ctx = make_context(isa, threads);
+        Arrays got = start;
+        select(ctx, got.view(), active);
+        EXPECT_EQ(got.candidate_ids, expected.candidate_ids) << "seed " << seed;
+        EXPECT_EQ(got.candidate_beams, expected.candidate_beams) << "seed " << seed;
+        EXPECT_EQ(got.candidate_scores, expected.candidate_scores) << "seed " << seed;
+      }
+    }
+  }
+}
+
+TEST(Select, needs_enough_ids_for_its_candidates) {
+  DecodeRules rules;
+  rules.num_beams = 2;
+  rules.num_stop_ids = 3;
+  Arrays arrays({rules}, 4, 3);
+  Context ctx = make_context(CpuIsa::automatic, 1);
+  EXPECT_THROW(select(ctx, arrays.view(), std::vector<int32_t>{0}), Error);
+}
+
+}  // namespace
+}  // namespace fuseq::inline v0
