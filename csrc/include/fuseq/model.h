@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Model: a spec and its packed weights, immutable, shared by any number of sessions.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fuseq/device.h"
+#include "fuseq/dtype.h"
+#include "fuseq/export.h"
+#include "fuseq/spec.h"
+#include "fuseq/tensor.h"
+
+namespace fuseq::inline v0 {
+
+struct ModelOptions {
+  Device device = Device::cpu;
+  /// float32 or bfloat16; nothing: bfloat16 if the matrices are stored so, else float32.
+  std::optional<DType> dtype;
+  /// For packing and for `generate` on this model; as ContextOptions::num_threads.
+  int num_threads = 0;
+  CpuIsa cpu_isa = CpuIsa::automatic;
+};
+
+/// A weight under our own name. The view may be strided (a transposed or sliced matrix of a
+/// checkpoint).
+struct NamedView {
+  std::string name;
+  ConstView view;
+};
+
+class FUSEQ_API Model {
+ public:
+  /// Loads a folder of our own: spec.json and model.safetensors, which are mapped and packed tensor
+  /// by tensor. Throws Error(not_found), Error(format), or one Error(value) that lists every
+  /// missing, unexpected and misshapen weight.
+  static std::shared_ptr<const Model> load(const std::filesystem::path& folder,
+                                           const ModelOptions& options = {});
+
+  /// Packs weights that the caller holds; `done`, if given, is called with each view once it is no
+  /// longer needed. Throws as `load` does.
+  static std::shared_ptr<const Model> build(const TransformerSpec& spec,
+                                            std::span<const NamedView> weights,
+                                            const ModelOptions& options = {},
+                                            const std::function<void(const NamedView&)>& done = {});
+
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  [[nodiscard]] const TransformerSpec& spec() const noexcept;
+  [[nodiscard]] DType dtype() const noexcept;
+  [[nodiscard]] const ModelOptions& options() const noexcept;
+  /// Bytes of packed weights in memory.
+  [[nodiscard]] int64_t num_bytes() const noexcept;
+  /// Elements of the weights in the checkpoint's shapes.
+  [[nodiscard]] int64_t num_parameters() const noexcept;
+
+  /// A copy of one weight in its natural layout, in the dtype of the model for matrices and float32
+  /// for the rest. Throws Error(value) for a name that is not in `weight_table(spec())`.
+  [[nodiscard]] Tensor weight(std::string_view name) const;
+
+  /// Writes spec.json and model.safetensors. The folder is written beside its place and renamed, so
+  /// that a failure leaves an old one whole. Throws Error(io).
+  void save(const std::filesystem::path& folder) const;
+
+  struct Impl;  // model/model_impl.h
+  [[nodiscard]] const Impl& impl() const noexcept { return *impl_; }
+
+ private:
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fuseq::inline v0

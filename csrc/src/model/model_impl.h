@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a Model holds: packed weights, one struct per part of a transformer.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "fuseq/model.h"
+#include "fuseq/ops.h"
+#include "fuseq/spec.h"
+#include "fuseq/tensor.h"
+
+namespace fuseq::inline v0 {
+
+struct NormWeights {
+  Tensor weight;  ///< [D] f32
+  Tensor bias;    ///< [D] f32; none for the rms kinds
+};
+
+struct LinearWeights {
+  PackedMatrix matrix;
+  Tensor bias;  ///< [O] f32 or none
+};
+
+struct AttentionWeights {
+  LinearWeights qkv;  ///< rows q, k, v of self-attention; only q of cross-attention
+  LinearWeights kv;   ///< cross-attention: rows k, v, applied once to the encoder states
+  LinearWeights out;
+  Tensor q_norm;  ///< [E] f32 or none
+  Tensor k_norm;
+};
+
+struct LayerWeights {
+  AttentionWeights attn, cross_attn;
+  LinearWeights gate, up, down;
+  NormWeights attn_norm, cross_attn_norm, ffn_norm;
+  NormWeights attn_post_norm, cross_attn_post_norm, ffn_post_norm;  ///< NormPlace::both
+};
+
+struct StackWeights {
+  Tensor positions;  ///< [offset + P, D] f32 or none
+  NormWeights embed_norm, final_norm;
+  Tensor relative_bias;  ///< [buckets, H] f32 or none
+  Tensor distance_bias;  ///< [H, 2 * max_distance + 1] f32, made from relative_bias
+  std::vector<LayerWeights> layers;
+};
+
+struct ModelWeights {
+  Tensor token_table;  ///< [V, D] where no packed head can serve look-ups
+  Tensor types;        ///< [token_types, D] f32 or none
+  StackWeights encoder, decoder;
+  PackedMatrix head;  ///< [V, D]; the token embedding when tied
+  Tensor head_bias;
+  LinearWeights head_dense;
+  NormWeights head_norm;
+};
+
+struct Model::Impl {
+  TransformerSpec spec;
+  ModelOptions options;
+  DType dtype = DType::f32;
+  ModelWeights weights;
+
+  /// The session that `generate` keeps with the model; decode/generate.cc knows its type.
+  mutable std::mutex session_mutex;
+  mutable std::shared_ptr<void> session;
+};
+
+/// Where one weight of the table goes.
+struct WeightSlot {
+  WeightInfo info;
+  PackedMatrix* matrix = nullptr;  ///< a matrix: rows first_row ... of it
+  Tensor* tensor = nullptr;        ///< anything else: elements from `first` on
+  int64_t first = 0;               ///< first row of the matrix or first element of the tensor
+  Shape storage;                   ///< whole shape of the matrix or tensor this is a part of
+};
+
+/// The one list of weights: every name, its shape and its place in `weights`.
+[[nodiscard]] std::vector<WeightSlot> weight_slots(const TransformerSpec& spec,
+                                                   ModelWeights& weights);
+
+/// Fills distance_bias of a stack from its relative_bias.
+void expand_relative_bias(const StackSpec& spec, StackWeights& weights);
+
+}  // namespace fuseq::inline v0

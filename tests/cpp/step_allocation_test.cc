@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// A decode step allocates nothing: calls of operator new and of the engine's own allocator are
+// counted.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+#include "base/memory.h"
+#include "fuseq/session.h"
+#include "random_model.h"
+
+namespace {
+std::atomic<int64_t> num_news = 0;
+}  // namespace
+
+[[gnu::noinline]] void* operator new(size_t size) {
+  ++num_news;
+  if (void* data = std::malloc(size > 0 ? size : 1)) return data;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* data) noexcept {
+  std::free(data);
+}
+[[gnu::noinline]] void operator delete(void* data, size_t) noexcept {
+  std::free(data);
+}
+
+namespace fuseq {
+namespace {
+
+TEST(Step, does_not_allocate) {
+  for (const auto& [name, spec] : test::all_specs()) {
+    const auto model = test::build(spec, test::random_weights(spec, 7), {.num_threads = 2});
+    for (const int beams : {1, 4}) {
+      Session session(model);
+      const std::vector<int32_t> ids{1, 2, 3};
+      for (int i = 0; i < 3; ++i) {
+        Prompt prompt{.decoder_ids = ids};
+        if (spec.is_seq2seq()) prompt.encoder_ids = ids;
+        (void)session.submit(prompt, {.max_length = 60,
+                                      .min_length = 60,
+                                      .num_beams = beams,
+                                      .repetition_penalty = 1.2f,
+                                      .no_repeat_ngram_size = 3,
+                                      .suppress_token_ids = {5},
+                                      .logit_bias = {{7, 1.0f}}});
+      }
+      for (int i = 0; i < 3; ++i)
+        (void)session.step();  // Admission, and vectors that find their size.
+      const int64_t news = num_news;
+      const uint64_t blocks = num_allocations();
+      for (int i = 0; i < 40; ++i) ASSERT_TRUE(session.step());
+      EXPECT_EQ(num_news, news) << name << ", " << beams << " beams";
+      EXPECT_EQ(num_allocations(), blocks) << name << ", " << beams << " beams";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fuseq
