@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// The product of rows and a packed matrix, in two phases: the rows are packed into tiles, then each
+// thread multiplies all tiles with a range of panels. See fuseq/ops.h for what is computed.
+#pragma once
+
+#include <cstdint>
+
+#include "fuseq/spec.h"
+#include "kernels/cpu/per_isa.h"
+#include "kernels/cpu/rows.h"
+
+namespace fuseq::inline v0::cpu {
+
+/// How the words of a panel are multiplied.
+enum class LinearFormat : uint8_t {
+  f32,       ///< a word is one float32 input
+  bf16,      ///< two bfloat16 inputs, widened to float32
+  bf16_dot,  ///< two bfloat16 inputs, by the dot product of AVX512_BF16
+};
+
+/// Outputs of a panel.
+inline constexpr int64_t kLinearPanel = 32;
+/// Rows of the highest tile of any instruction set.
+inline constexpr int64_t kLinearMaxTileRows = 12;
+/// Steps of a row that one thread packs at a time.
+inline constexpr int64_t kLinearPackSteps = 256;
+/// Tiles and panels of a block of the many-row product, and the floats of sums that it keeps.
+inline constexpr int64_t kLinearBlockTiles = 20;
+inline constexpr int64_t kLinearBlockPanels = 4;
+inline constexpr int64_t kLinearBlockFloats =
+    kLinearBlockTiles * kLinearBlockPanels * kLinearMaxTileRows * kLinearPanel;
+
+struct LinearJob {
+  LinearFormat format;
+  int64_t N;
+  int64_t I;
+  int64_t O;
+  int64_t steps;      ///< words of a panel per output: I, or half of it
+  int64_t num_tiles;  ///< rows are cut into tiles of nearly equal height
+  ConstRows x;
+  const uint32_t* panels;
+  /// [tile][step][rows of the tile], one float per step in f32, two in bf16, a pair of bfloat16 in
+  /// bf16_dot.
+  void* packed_x;
+  const float* bias;
+  Activation act;
+  ConstRows gate;
+  ConstRows residual;
+  Rows y;
+
+  [[nodiscard]] int64_t first_row(int64_t tile) const { return N * tile / num_tiles; }
+  [[nodiscard]] int64_t pack_units_per_tile() const {
+    return (steps + kLinearPackSteps - 1) / kLinearPackSteps;
+  }
+  /// 32-bit elements of packed_x.
+  [[nodiscard]] int64_t packed_size() const {
+    return N * steps * (format == LinearFormat::bf16 ? 2 : 1);
+  }
+};
+
+/// Rows of a tile at most.
+[[nodiscard]] constexpr int64_t linear_tile_rows(CpuIsa isa) {
+  return isa == CpuIsa::avx512 ? 12 : isa == CpuIsa::avx2 ? 6 : 4;
+}
+
+/// `pack` fills units [begin, end) of packed_x, num_tiles * pack_units_per_tile() in all. `few`
+/// multiplies the one tile of a job with a range of panels, reading each once. `many` multiplies a
+/// range of tiles with a range of panels; `block` is kLinearBlockFloats of its own.
+FUSEQ_DECLARE_PER_ISA(void linear_pack(const LinearJob& job, int64_t begin, int64_t end);
+                      void linear_few(const LinearJob& job, int64_t begin, int64_t end);
+                      void linear_many(const LinearJob& job, int64_t first_tile, int64_t end_tile,
+                                       int64_t first_panel, int64_t end_panel, float* block))
+
+#if defined(FUSEQ_HAVE_X86)
+/// The same for bf16_dot, which not every machine with AVX-512 has.
+namespace avx512 {
+void linear_pack_bf16_dot(const LinearJob& job, int64_t begin, int64_t end);
+void linear_few_bf16_dot(const LinearJob& job, int64_t begin, int64_t end);
+void linear_many_bf16_dot(const LinearJob& job, int64_t first_tile, int64_t end_tile,
+                          int64_t first_panel, int64_t end_panel, float* block);
+}  // namespace avx512
+#endif
+
+}  // namespace fuseq::inline v0::cpu

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tile that all linear kernels are made of: up to 12 rows by one or two panels, sums in
+// registers.
+//
+// A sum is one chain of fused multiply-adds over the inputs in order, whatever the height of the
+// tile, the number of panels walked at once and the blocks the inputs are cut into: so results do
+// not depend on them.
+//
+// A Format says what a word of a panel is:
+//   kParts               x values per word and row
+//   X                    type of a packed x value
+//   weights<part>(p)     16 words as factors
+//   broadcast(x)         one x value as factor
+//   multiply_add(sum, w, x)
+//   pack_row(x, begin, count, inputs, to)   x values of steps begin ... begin + count - 1 of one
+//   row
+#pragma once
+
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/simd/parts.h"
+#include "kernels/cpu/simd/transpose.h"
+
+namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
+
+inline constexpr int64_t kTileFloats = kLinearMaxTileRows * kLinearPanel;
+
+inline constexpr int kVectors = kVectorRegisters / kRegistersPerVector;
+
+/// Vectors of a panel that a tile of M rows does at once. Registers allow 12 x 32 sums with
+/// AVX-512, but 6 x 16 with AVX2: from 4 rows on it does a panel in two halves. Widening bfloat16
+/// (two parts) takes registers too.
+constexpr int vectors_of_tile(int M, int parts) {
+  return kVectors >= 32 || (kVectors >= 8 && M + parts <= 4) ? 2 : 1;
+}
+
+/// Panels far apart that are walked at once: few rows need them to have enough sums and memory
+/// streams in flight.
+constexpr int streams_of_tile(int M, int parts) {
+  return M <= (kVectors >= 32 ? 4 : kVectors >= 8 && parts == 1 ? 1 : 0) ? 2 : 1;
+}
+
+/// From this many rows on arithmetic fills the reorder window, and the stream of weights needs
+/// hints.
+inline constexpr int kPrefetchRows = 4;
+
+/// Where the weights lie that come next, and how many bytes of them to fetch with each step.
+struct Ahead {
+  const char* data;
+  int64_t stride;
+};
+
+/// sums[s] [M][32] (+)= x [steps][M] times panel w[s], for S panels.
+template <typename Format, int M, int S>
+void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps, bool resume,
+                   float* sums, Ahead ahead) {
+  constexpr int V = vectors_of_tile(M, Format::kParts);
+  const auto* const x_begin = static_cast<const typename Format::X*>(packed_x);
+  for (int half = 0; half < 2; half += V) {
+    f32x16 sum[S][M][V];
+    const uint32_t* weights[S];
+#pragma GCC unroll 2
+    for (int s = 0; s < S; ++s) {
+      weights[s] = w[s] + half * 16;
+#pragma GCC unroll 12
+      for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) {
+          sum[s][m][v] =
+              resume ? load(sums + s * kTileFloats + m * kLinearPanel + (half + v) * 16) : zeros();
+        }
+      }
+    }
+    const typename Format::X* x = x_begin;
+    const char* next[S];
+#pragma GCC unroll 2
+    for (int s = 0; s < S; ++s) {
+      next[s] = ahead.data + half * 64 + (w[s] - w[0]) * int64_t{sizeof(uint32_t)};
+    }
+    for (int64_t step = 0; step < steps; ++step) {
+      const auto part = [&]<int kPart>() __attribute__((always_inline)) {
+        typename Format::Weights factor[S][V];
+#pragma GCC unroll 2
+        for (int s = 0; s < S; ++s) {
+#pragma GCC unroll 2
+          for (int v = 0; v < V; ++v) {
+            factor[s][v] = Format::template weights<kPart>(weights[s] + v * 16);
+          }
+        }
+#pragma GCC unroll 12
+        for (int m = 0; m < M; ++m) {
+          const auto value = Format::broadcast(x + m);
+#pragma GCC unroll 2
+          for (int s = 0; s < S; ++s) {
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) {
+              Format::multiply_add(sum[s][m][v], factor[s][v], value);
+            }
+          }
+        }
+        x += M;
+      };
+      part.template operator()<0>();
+      if constexpr (Format::kParts == 2) part.template operator()<1>();
+#pragma GCC unroll 2
+      for (int s = 0; s < S; ++s) {
+        weights[s] += kLinearPanel;
+        if constexpr (M >= kPrefetchRows) {
+#pragma GCC unroll 2
+          for (int v = 0; v < V; ++v) __builtin_prefetch(next[s] + v * 64);
+          next[s] += ahead.stride;
+        }
+      }
+    }
+#pragma GCC unroll 2
+    for (int s = 0; s < S; ++s) {
+#pragma GCC unroll 12
+      for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) {
+          store(sums + s * kTileFloats + m * kLinearPanel + (half + v) * 16, sum[s][m][v]);
+        }
+      }
+    }
+  }
+}
+
+/// The tile function for a number of rows known at run time; kWide: the streams that suit it, else
+/// one panel.
+using TileFunction = void (*)(const uint32_t* const* w, const void* x, int64_t steps, bool resume,
+                              float* sums, Ahead ahead);
+template <typename Format, bool kWide, int M = 1>
+TileFunction tile_function(int64_t rows) {
+  if constexpr (M < linear_tile_rows(CpuIsa::FUSEQ_ISA_NAMESPACE)) {
+    if (rows != M) return tile_function<Format, kWide, M + 1>(rows);
+  }
+  constexpr int kStreams = kWide ? streams_of_tile(M, Format::kParts) : 1;
+  return multiply_tile<Format, M, kStreams>;
+}
+
+/// y = act(sums + bias) * gate + residual for a tile of finished sums; defined in linear.cc.
+void finish_tile(const LinearJob& job, int64_t first_row, int64_t rows, int64_t panel,
+                 const float* sums);
+
+template <typename Format>
+const void* packed_tile(const LinearJob& job, int64_t tile) {
+  return static_cast<const typename Format::X*>(job.packed_x) +
+         job.first_row(tile) * job.steps * Format::kParts;
+}
+
+[[gnu::always_inline]] inline const uint32_t* panel_words(const LinearJob& job, int64_t panel) {
+  return job.panels + panel * job.steps * kLinearPanel;
+}
+
+template <typename Format>
+void pack_units(const LinearJob& job, int64_t begin, int64_t end) {
+  using X = typename Format::X;
+  const int64_t units_per_tile = job.pack_units_per_tile();
+  X values[kLinearMaxTileRows][kLinearPackSteps * Format::kParts];
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t tile = unit / units_per_tile;
+    const int64_t step = unit % units_per_tile * kLinearPackSteps;
+    const int64_t steps = kLinearPackSteps < job.steps - step ? kLinearPackSteps : job.steps - step;
+    const int64_t row = job.first_row(tile);
+    const int64_t rows = job.first_row(tile + 1) - row;
+    X* to = static_cast<X*>(job.packed_x) + (row * job.steps + step * rows) * Format::kParts;
+    const void* from = values;
+    int64_t from_stride = kLinearPackSteps * Format::kParts;
+    if constexpr (Format::kPlain) {
+      from = job.x.data + row * job.x.stride + step;
+      from_stride = job.x.stride;
+    } else {
+      for (int64_t m = 0; m < rows; ++m) {
+        Format::pack_row(job.x.data + (row + m) * job.x.stride, step, steps, job.I, values[m]);
+      }
+    }
+    transpose_words(static_cast<const word*>(from), from_stride, rows, steps * Format::kParts,
+                    reinterpret_cast<word*>(to), rows);
+  }
+}
+
+/// Bytes of a panel per step, and how far ahead of its use the one stream of `few` is fetched.
+inline constexpr int64_t kLineBytes = kLinearPanel * 4;
+inline constexpr int64_t kAheadBytes = 8192;
+
+template <typename Format>
+void multiply_few(const LinearJob& job, int64_t begin, int64_t end) {
+  alignas(64) float sums[2 * kTileFloats];
+  const int64_t rows = job.N;
+  const void* x = packed_tile<Format>(job, 0);
+  // Panels i, i + distance, ... for as many streams as the tile function walks.
+  const auto multiply = [&](TileFunction tile, int64_t panel, int64_t distance, int64_t streams) {
+    const uint32_t* w[2] = {panel_words(job, panel), panel_words(job, panel + distance)};
+    const char* ahead = reinterpret_cast<const char*>(w[0]) + kAheadBytes;
+    tile(w, x, job.steps, false, sums, {ahead, kLineBytes});
+    for (int64_t s = 0; s < streams; ++s) {
+      finish_tile(job, 0, rows, panel + s * distance, sums + s * kTileFloats);
+    }
+  };
+  const int64_t streams = streams_of_tile(static_cast<int>(rows), Format::kParts);
+  const int64_t length = (end - begin) / streams;
+  const TileFunction wide = tile_function<Format, true>(rows);
+  for (int64_t i = begin; i < begin + length; ++i)
+    multiply(wide, i, (streams - 1) * length, streams);
+  const TileFunction narrow = tile_function<Format, false>(rows);
+  for (int64_t i = begin + streams * length; i < end; ++i) multiply(narrow, i, 0, 1);
+}
+
+/// Calls f(begin, end) for nearly equal pieces of [begin, end) of at most `piece`.
+template <typename F>
+[[gnu::always_inline]] inline void each_piece(int64_t begin, int64_t end, int64_t piece, F f) {
+  const int64_t count = (end - begin + piece - 1) / piece;
+  for (int64_t i = 0; i < count; ++i) {
+    f(begin + (end - begin) * i / count, begin + (end - begin) * (i + 1) / count);
+  }
+}
+
+/// Steps of a block: 48 KB of a panel.
+inline constexpr int64_t kBlockSteps = 384;
+
+/// The tiles, panels and steps of one block.
+struct LinearBlock {
+  int64_t tiles, tiles_end;
+  int64_t panels, panels_end;
+  int64_t step, step_end;
+};
+
+/// Sums are kept in `sums`, [panel][tile] of the block, from one block of steps to the next. While
+/// the tiles pass over a panel they fetch the next one piece by piece.
+template <typename Format>
+void multiply_block(const LinearJob& job, const LinearBlock& block, float* sums) {
+  const int64_t steps = block.step_end - block.step;
+  const int64_t tiles = block.tiles_end - block.tiles;
+  for (int64_t panel = block.panels; panel < block.panels_end; ++panel) {
+    const uint32_t* w[1] = {panel_words(job, panel) + block.step * kLinearPanel};
+    const uint32_t* next = panel + 1 < block.panels_end
+                               ? w[0] + job.steps * kLinearPanel
+                               : panel_words(job, block.panels) + block.step_end * kLinearPanel;
+    const char* ahead = reinterpret_cast<const char*>(next);
+    const int64_t ahead_stride = (kLineBytes + tiles - 1) / tiles;
+    for (int64_t tile = block.tiles; tile < block.tiles_end; ++tile) {
+      const int64_t row = job.first_row(tile);
+      const int64_t rows = job.first_row(tile + 1) - row;
+      const auto* x = static_cast<const typename Format::X*>(packed_tile<Format>(job, tile)) +
+                      block.step * rows * Format::kParts;
+      tile_function<Format, false>(rows)(w, x, steps, block.step > 0, sums, {ahead, ahead_stride});
+      if (block.step_end == job.steps) finish_tile(job, row, rows, panel, sums);
+      ahead += ahead_stride * steps;
+      sums += kTileFloats;
+    }
+  }
+}
+
+/// A block of packed x stays in the second-level cache while a few panels pass over it.
+template <typename Format>
+void multiply_many(const LinearJob& job, int64_t first_tile, int64_t end_tile, int64_t first_panel,
+                   int64_t end_panel, float* sums) {
+  each_piece(first_tile, end_tile, kLinearBlockTiles, [&](int64_t tiles, int64_t tiles_end) {
+    each_piece(first_panel, end_panel, kLinearBlockPanels, [&](int64_t panels, int64_t panels_end) {
+      each_piece(0, job.steps, kBlockSteps, [&](int64_t step, int64_t step_end) {
+        multiply_block<Format>(job, {tiles, tiles_end, panels, panels_end, step, step_end}, sums);
+      });
+    });
+  });
+}
+
+}  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// The door of linear: checks, scratch memory, and the split of panels and rows over the team.
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "base/context_impl.h"
+#include "base/message.h"
+#include "fuseq/ops.h"
+#include "kernels/check.h"
+#include "kernels/cpu/linear.h"
+
+namespace fuseq::inline v0 {
+
+namespace {
+
+/// Rows of one pass; bounds the scratch memory and keeps packed rows in the last-level cache.
+constexpr int64_t kRowsPerPass = 960;
+/// Fewer products, or packed elements, than this are done sooner by the caller alone.
+constexpr int64_t kProductsPerThread = 32768;
+constexpr int64_t kPackedPerThread = 4096;
+
+struct Kernels {
+  decltype(&cpu::portable::linear_pack) pack;
+  decltype(&cpu::portable::linear_few) few;
+  decltype(&cpu::portable::linear_many) many;
+};
+
+Kernels pick([[maybe_unused]] const Context::Impl& impl,
+             [[maybe_unused]] cpu::LinearFormat format) {
+#if defined(FUSEQ_HAVE_X86)
+  if (format == cpu::LinearFormat::bf16_dot) {
+    return {cpu::avx512::linear_pack_bf16_dot, cpu::avx512::linear_few_bf16_dot,
+            cpu::avx512::linear_many_bf16_dot};
+  }
+#endif
+  return {FUSEQ_PICK(impl.isa, linear_pack), FUSEQ_PICK(impl.isa, linear_few),
+          FUSEQ_PICK(impl.isa, linear_many)};
+}
+
+void check(const LinearArgs& args) {
+  require(args.w != nullptr && !args.w->empty(), "linear: w must be a packed matrix, got nothing");
+  const int64_t I = args.w->inputs();
+  const int64_t O = args.w->outputs();
+  require(args.x.rank() == 2 && args.x.dim(1) == I, "linear: x must have shape [rows, ", I,
+          "] to match w [", O, ", ", I, "], got ", args.x.shape);
+  const int64_t N = args.x.dim(0);
+  check_floats("linear", "x", args.x, args.x.shape);
+  const Like like{"x", args.x.shape, "w", Shape{O, I}};
+  if (args.bias) check_floats("linear", "bias", args.bias, Shape{O}, like);
+  if (args.gate) check_floats("linear", "gate", args.gate, Shape{N, O}, like);
+  if (args.residual) check_floats("linear", "residual", args.residual, Shape{N, O}, like);
+  check_floats("linear", "y", args.y, Shape{N, O}, like);
+  require(args.y.data != args.x.data || N == 0 || I == 0 || O == 0,
+          "linear: y must not be x, got one buffer for both");
+}
+
+/// How a team shares tiles and panels: `rows` times `columns` threads.
+struct Grid {
+  int rows = 1;
+  int columns = 1;
+};
+
+/// The grid whose busiest thread has the least to do; columns first, since then fewer threads read
+/// the same weights.
+Grid choose_grid(int64_t tiles, int64_t panels, int threads) {
+  Grid best;
+  int64_t least = tiles * panels;
+  for (int rows = 1; rows <= threads; ++rows) {
+    const int columns = threads / rows;
+    const int64_t most = ((tiles + rows - 1) / rows) * ((panels + columns - 1) / columns);
+    if (most < least) {
+      least = most;
+      best = {rows, columns};
+    }
+  }
+  return best;
+}
+
+/// One pass over at most kRowsPerPass rows.
+void multiply(Context::Impl& impl, cpu::LinearJob& job) {
+  const Arena::Scope scope(impl.arena);
+  const Kernels kernels = pick(impl, job.format);
+  const int64_t tile_rows = cpu::linear_tile_rows(impl.isa);
+  const int64_t panels = (job.O + cpu::kLinearPanel - 1) / cpu::kLinearPanel;
+  job.num_tiles = (job.N + tile_rows - 1) / tile_rows;
+
+  if (job.N == 1 && job.format == cpu::LinearFormat::f32) {
+    job.packed_x = const_cast<float*>(job.x.data);  // one row is packed as it lies
+  } else {
+    job.packed_x = impl.arena.take<uint32_t>(job.packed_size()).data();
+    const int64_t units = job.num_tiles * job.pack_units_per_tile();
+    const int64_t unit_size = std::max<int64_t>(1, job.packed_size() / units);
+    impl.team.parallel_for(units, std::max<int64_t>(1, kPackedPerThread / unit_size),
+                           [&](int64_t begin, int64_t end) { kernels.pack(job, begin, end); });
+  }
+
+  if (job.num_tiles == 1) {
+    const int64_t grain =
+        std::max<int64_t>(1, kProductsPerThread / (job.N * job.I * cpu::kLinearPanel));
+    impl.team.parallel_for(panels, grain,
+                           [&](int64_t begin, int64_t end) { kernels.few(job, begin, end); });
+    return;
+  }
+  const Grid grid = choose_grid(job.num_tiles, panels, impl.team.size());
+  const int workers = grid.rows * grid.columns;
+  float* const blocks = impl.arena.take<float>(workers * cpu::kLinearBlockFloats).data();
+  const auto work = [&](int thread, int) {
+    if (thread >= workers) return;
+    const int row = thread / grid.columns;
+    const int column = thread % grid.columns;
+    kernels.many(job, job.num_tiles * row / grid.rows, job.num_tiles * (row + 1) / grid.rows,
+                 panels * column / grid.columns, panels * (column + 1) / grid.columns,
+                 blocks + thread * cpu::kLinearBlockFloats);
+  };
+  if (workers == 1) {
+    work(0, 1);
+  } else {
+    impl.team.run(work);
+  }
+}
+
+cpu::ConstRows rows_of(ConstView view, int64_t first) {
+  if (!view) return {};
+  return {view.as<float>() + first * view.stride(0), view.stride(0)};
+}
+
+}  // namespace
+
+void linear(Context& ctx, const LinearArgs& args) {
+  check_cpu("linear", ctx.device());
+  check(args);
+  Context::Impl& impl = ctx.impl();
+  const bool floats = args.w->dtype() == DType::f32;
+  const int64_t N = args.x.dim(0);
+  const int64_t I = args.w->inputs();
+  if (args.w->outputs() == 0) return;
+  const int64_t passes = (N + kRowsPerPass - 1) / kRowsPerPass;
+  for (int64_t pass = 0; pass < passes; ++pass) {
+    const int64_t row = N * pass / passes;
+    cpu::LinearJob job{.format = floats              ? cpu::LinearFormat::f32
+                                 : impl.has_bf16_dot ? cpu::LinearFormat::bf16_dot
+                                                     : cpu::LinearFormat::bf16,
+                       .N = N * (pass + 1) / passes - row,
+                       .I = I,
+                       .O = args.w->outputs(),
+                       .steps = floats ? I : (I + 1) / 2,
+                       .num_tiles = 1,
+                       .x = rows_of(args.x, row),
+                       .panels = static_cast<const uint32_t*>(args.w->data()),
+                       .packed_x = nullptr,
+                       .bias = args.bias.as<float>(),
+                       .act = args.act,
+                       .gate = rows_of(args.gate, row),
+                       .residual = rows_of(args.residual, row),
+                       .y = {args.y.as<float>() + row * args.y.stride(0), args.y.stride(0)}};
+    multiply(impl, job);
+  }
+}
+
+}  // namespace fuseq::inline v0

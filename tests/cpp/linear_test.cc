@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// linear against the plain version: shapes, activations, strides, equal bits, errors.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "base/memory.h"
+#include "base/message.h"
+#include "fuseq/kernels.h"
+#include "kernels/ref/linear_ref.h"
+#include "op_arrays.h"
+
+namespace fuseq::inline v0::op_test {
+namespace {
+
+constexpr int64_t kInputs[] = {1, 3, 16, 17, 64, 768};
+constexpr int64_t kOutputs[] = {1, 31, 32, 33, 64, 100, 768, 3072};
+constexpr int64_t kRows[] = {0, 1, 2, 3, 5, 8, 11, 12, 13, 17, 32, 100};
+/// Larger products are compared with each other only: the plain version would take too long.
+constexpr int64_t kMostForReference = 1'500'000;
+
+/// |x|, |w| <= 1: rounding errors of a sum of I products grow about as its square root.
+double tolerance(int64_t I) {
+  return 3e-7 * std::sqrt(static_cast<double>(I)) * 4 + 1e-6;
+}
+
+PackedMatrix packed(DType dtype, const Matrix& w) {
+  Context ctx = context_of(CpuIsa::automatic, 1);
+  PackedMatrix matrix(dtype, w.rows, w.columns);
+  pack(ctx, w.view(), matrix);
+  return matrix;
+}
+
+std::string describe(int64_t N, int64_t I, int64_t O, CpuIsa isa, int threads) {
+  return concat("N ", N, " I ", I, " O ", O, " ", name(isa), " threads ", threads);
+}
+
+class Linear : public testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Dtypes, Linear, testing::Values(DType::f32, DType::bf16),
+                         [](const auto& instance) { return std::string(name(instance.param)); });
+
+TEST_P(Linear, equals_the_reference_and_itself_on_any_threads_and_instruction_set) {
+  std::vector<Context> contexts;
+  std::vector<std::pair<CpuIsa, int>> kinds;
+  for (const CpuIsa isa : instruction_sets()) {
+    for (const int threads : {1, 2, 3, 7}) {
+      contexts.push_back(context_of(isa, threads));
+      kinds.emplace_back(isa, threads);
+    }
+  }
+  for (const int64_t I : kInputs) {
+    for (const int64_t O : kOutputs) {
+      const PackedMatrix w = packed(GetParam(), Matrix(O, I, 1));
+      const std::vector<float> bias = random_floats(2, O);
+      for (const int64_t N : kRows) {
+        const Matrix x(N, I, I + 5, 3);
+        Matrix expected(N, O, 4);
+        LinearArgs args{.x = x.view(), .w = &w, .bias = vector_view(bias), .y = expected.view()};
+        const bool compare = N * I * O <= kMostForReference;
+        if (compare) ref::linear(args);
+        std::vector<Matrix> firsts;  // of each instruction set
+        for (size_t i = 0; i < contexts.size(); ++i) {
+          const auto [isa, threads] = kinds[i];
+          if (!compare && (isa == CpuIsa::portable || threads == 3)) continue;
+          Matrix y(N, O, O + 2, 5);
+          args.y = y.view();
+          linear(contexts[i], args);
+          if (compare) {
+            ASSERT_LE(largest_difference(y, expected), tolerance(I))
+                << describe(N, I, O, isa, threads);
+          }
+          ASSERT_TRUE(y.gaps_are_whole());
+          // float32 has one result for all vector sets; else each set has one for all threads.
+          const bool is_new =
+              firsts.empty() ||
+              (threads == 1 && (GetParam() == DType::bf16 || isa == CpuIsa::portable));
+          if (is_new) firsts.push_back(y);
+          ASSERT_TRUE(same_bits(firsts.back(), y)) << describe(N, I, O, isa, threads);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Linear, rows_do_not_depend_on_other_rows_nor_on_blocks_of_inputs) {
+  const int64_t I = 1537, O = 70, N = 1000;  // several blocks of inputs, two passes of rows
+  const PackedMatrix w = packed(GetParam(), Matrix(O, I, 1));
+  const Matrix x(N, I, 2);
+  for (const CpuIsa isa : instruction_sets()) {
+    if (isa == CpuIsa::portable) continue;
+    Context ctx = context_of(isa, 2);
+    Matrix together(N, O, 3);
+    linear(ctx, {.x = x.view(), .w = &w, .y = together.view()});
+    for (const int64_t height : {1, 2, 7, 12, 30}) {
+      Matrix parts = together;
+      std::fill(parts.values.begin(), parts.values.end(), 0.0f);
+      for (int64_t n = 0; n < N; n += height) {
+        const int64_t rows = std::min(height, N - n);
+        linear(ctx, {.x = {x.begin(n), DType::f32, {rows, I}},
+                     .w = &w,
+                     .y = {parts.begin(n), DType::f32, {rows, O}}});
+      }
+      ASSERT_TRUE(same_bits(together, parts)) << name(isa) << " height " << height;
+    }
+  }
+}
+
+TEST_P(Linear, fuses_activation_gate_and_residual) {
+  for (const int64_t N : {1, 4, 30}) {
+    for (const int64_t O : {5, 48, 64}) {
+      const int64_t I = 40;
+      const PackedMatrix w = packed(GetParam(), Matrix(O, I, 1));
+      const Matrix x(N, I, 2), gate(N, O, O + 1, 3), residual(N, O, O + 7, 4);
+      const std::vector<float> bias = random_floats(5, O);
+      for (const Activation act : {Activation::none, Activation::relu, Activation::gelu,
+                                   Activation::gelu_tanh, Activation::silu, Activation::tanh}) {
+        for (int terms = 0; terms < 8; ++terms) {
+          Matrix expected(N, O, 6);
+          LinearArgs args{.x = x.view(), .w = &w, .act = act, .y = expected.view()};
+          if (terms & 1) args.bias = vector_view(bias);
+          if (terms & 2) args.gate = gate.view();
+          if (terms & 4) args.residual = residual.view();
+          ref::linear(args);
+          Matrix first = expected;
+          for (const CpuIsa isa : instruction_sets()) {
+            Context ctx = context_of(isa, 1);
+            Matrix y(N, O, 6);
+            args.y = y.view();
+            linear(ctx, args);
+            ASSERT_LE(largest_difference(y, expected), 2 * tolerance(I))
+                << describe(N, I, O, isa, 1);
+            if (isa == instruction_sets().front()) first = y;
+            if (isa == CpuIsa::avx2 && GetParam() == DType::f32) {
+              ASSERT_TRUE(same_bits(first, y));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Linear, residual_may_be_the_output) {
+  const int64_t I = 900, O = 64;
+  const PackedMatrix w = packed(GetParam(), Matrix(O, I, 1));
+  for (const int64_t N : {1, 12, 40}) {
+    const Matrix x(N, I, 2), residual(N, O, O + 3, 3);
+    for (const CpuIsa isa : instruction_sets()) {
+      Context ctx = context_of(isa, 2);
+      Matrix apart(N, O, 4), in_place = residual;
+      linear(ctx, {.x = x.view(), .w = &w, .residual = residual.view(), .y = apart.view()});
+      linear(ctx, {.x = x.view(), .w = &w, .residual = in_place.view(), .y = in_place.view()});
+      EXPECT_TRUE(same_bits(apart, in_place)) << describe(N, I, O, isa, 2);
+    }
+  }
+}
+
+TEST_P(Linear, carries_infinities_and_nan) {
+  const int64_t I = 6, O = 3;
+  const PackedMatrix w = packed(GetParam(), Matrix(O, I, 1));
+  for (const CpuIsa isa : instruction_sets()) {
+    Context ctx = context_of(isa, 1);
+    for (const Activation act :
+         {Activation::none, Activation::relu, Activation::gelu, Activation::silu}) {
+      Matrix x(2, I, 2), y(2, O, 3);
+      x.begin(1)[4] = NAN;
+      linear(ctx, {.x = x.view(), .w = &w, .act = act, .y = y.view()});
+      for (int64_t o = 0; o < O; ++o) {
+        EXPECT_FALSE(std::isnan(y.begin(0)[o]));
+        EXPECT_TRUE(std::isnan(y.begin(1)[o]));
+      }
+    }
+    Matrix x(1, I, 2), y(1, O, 3);
+    x.begin(0)[0] = INFINITY;
+    linear(ctx, {.x = x.view(), .w = &w, .y = y.view()});
+    for (int64_t o = 0; o < O; ++o) EXPECT_TRUE(std::isinf(y.begin(0)[o]));
+  }
+}
+
+TEST(LinearMemory, a_second_pass_allocates_nothing) {
+  const PackedMatrix w = packed(DType::f32, Matrix(96, 80, 1));
+  Context ctx = context_of(CpuIsa::automatic, 2);
+  for (const int64_t N : {1, 8, 64}) {
+    const Matrix x(N, 80, 2);
+    Matrix y(N, 96, 3);
+    const LinearArgs args{.x = x.view(), .w = &w, .y = y.view()};
+    linear(ctx, args);
+    const uint64_t before = num_allocations();
+    linear(ctx, args);
+    EXPECT_EQ(num_allocations(), before);
+  }
+}
+
+TEST(LinearErrors, name_what_is_wrong) {
+  Context ctx = context_of(CpuIsa::automatic, 1);
+  std::vector<float> data(4096);
+  const PackedMatrix w(DType::f32, 6, 4);
+  const auto floats = [&](std::initializer_list<int64_t> shape) {
+    return View(data.data() + 2048, DType::f32, Shape(shape));
+  };
+  const ConstView x{data.data(), DType::f32, {3, 4}};
+  expect_error(ErrorKind::value, "linear: w must be a packed matrix, got nothing",
+               [&] { linear(ctx, {.x = x, .y = floats({3, 6})}); });
+  expect_error(ErrorKind::value,
+               "linear: x must have shape [rows, 4] to match w [6, 4], got [3, 5]",
+               [&] { linear(ctx, {.x = floats({3, 5}), .w = &w, .y = floats({3, 6})}); });
+  expect_error(ErrorKind::value,
+               "linear: y must have shape [3, 6] to match x [3, 4] and w [6, 4], got [3, 7]",
+               [&] { linear(ctx, {.x = x, .w = &w, .y = floats({3, 7})}); });
+  expect_error(ErrorKind::value, "linear: bias must have shape [6]",
+               [&] { linear(ctx, {.x = x, .w = &w, .bias = floats({7}), .y = floats({3, 6})}); });
+  expect_error(ErrorKind::value, "linear: gate must have shape [3, 6]", [&] {
+    linear(ctx, {.x = x, .w = &w, .gate = floats({2, 6}), .y = floats({3, 6})});
+  });
+  expect_error(ErrorKind::value, "linear: residual must have shape [3, 6]", [&] {
+    linear(ctx, {.x = x, .w = &w, .residual = floats({6}), .y = floats({3, 6})});
+  });
+  expect_error(ErrorKind::type, "linear: x must be float32, got float64", [&] {
+    linear(ctx, {.x = {data.data(), DType::f64, {3, 4}}, .w = &w, .y = floats({3, 6})});
+  });
+  const PackedMatrix square(DType::f32, 4, 4);
+  expect_error(ErrorKind::value, "linear: y must not be x", [&] {
+    linear(ctx, {.x = x, .w = &square, .y = {data.data(), DType::f32, {3, 4}}});
+  });
+}
+
+}  // namespace
+}  // namespace fuseq::inline v0::op_test
