@@ -180,7 +180,8 @@ struct mask16 {
 [[gnu::always_inline]] inline uint32_t bits_where_equal(const int32_t* p, int32_t value) {
   const __m256i x = _mm256_set1_epi32(value);
   const __m256i lo = _mm256_cmpeq_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), x);
-  const __m256i hi = _mm256_cmpeq_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8)), x);
+  const __m256i hi =
+      _mm256_cmpeq_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8)), x);
   return bits(mask16{_mm256_castsi256_ps(lo), _mm256_castsi256_ps(hi)});
 }
 

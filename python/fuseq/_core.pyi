@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine of fuseq: token ids in, token ids out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy.typing as npt
+
+__version__: str
+
+_Path: TypeAlias = str | PathLike[str]
+_Ids: TypeAlias = Iterable[int]
+
+class Tensor:
+    """A strided view on elements in main memory, and what keeps them alive."""
+
+    def __init__(self, array: object) -> None: ...
+    @staticmethod
+    def empty(shape: Sequence[int], dtype: str = "float32") -> Tensor: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def read_only(self) -> bool: ...
+    def transpose(self) -> Tensor: ...
+    def narrow(self, axis: int, start: int, length: int) -> Tensor: ...
+    def reshape(self, shape: Sequence[int]) -> Tensor: ...
+    def float(self) -> Tensor: ...
+    def copy_from(self, source: Tensor) -> None: ...
+    def numpy(self) -> npt.NDArray[Any]: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __release_buffer__(self, buffer: memoryview, /) -> None: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: object = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+class SafeTensorsFile:
+    """A safetensors file, mapped and checked."""
+
+    def __init__(self, path: _Path) -> None: ...
+    def tensors(self) -> dict[str, Tensor]: ...
+    @property
+    def unsupported(self) -> list[str]: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+
+def save_safetensors(
+    path: _Path,
+    tensors: Sequence[tuple[str, str, Sequence[int], Callable[[], Tensor]]],
+    metadata: Mapping[str, str] = ...,
+) -> None: ...
+def save_folder(folder: _Path, fill: Callable[[Path], None]) -> None: ...
+def validate_spec(spec: str) -> str: ...
+def weight_table(spec: str) -> list[tuple[str, tuple[int, ...], bool]]: ...
+
+class Model:
+    """A spec and its packed weights, shared by any number of sessions."""
+
+    @staticmethod
+    def build(
+        spec: str,
+        weights: Mapping[str, object],
+        *,
+        dtype: str | None = None,
+        num_threads: int | None = None,
+        cpu_isa: str = "automatic",
+    ) -> Model: ...
+    @staticmethod
+    def load(
+        folder: _Path,
+        *,
+        dtype: str | None = None,
+        num_threads: int | None = None,
+        cpu_isa: str = "automatic",
+    ) -> Model: ...
+    def save(self, folder: _Path) -> None: ...
+    def weight(self, name: str) -> Tensor: ...
+    @property
+    def spec(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def is_seq2seq(self) -> bool: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def num_bytes(self) -> int: ...
+    @property
+    def num_parameters(self) -> int: ...
+
+class GenerationOptions:
+    """What a caller asks of one generation; None stands for a field's default."""
+
+    max_length: int
+    max_new_tokens: int
+    min_length: int
+    min_new_tokens: int
+    num_beams: int
+    num_return_sequences: int
+    length_penalty: float
+    early_stopping: bool | Literal["never"]
+    repetition_penalty: float
+    no_repeat_ngram_size: int
+    forced_bos_token_id: int
+    forced_eos_token_id: int
+    use_default_stop_ids: bool
+    stop_token_ids: list[int]
+    suppress_token_ids: list[int]
+    logit_bias: dict[int, float]
+    def __init__(
+        self,
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        min_length: int | None = None,
+        min_new_tokens: int | None = None,
+        num_beams: int | None = None,
+        num_return_sequences: int | None = None,
+        length_penalty: float | None = None,
+        early_stopping: bool | Literal["never"] | None = None,
+        repetition_penalty: float | None = None,
+        no_repeat_ngram_size: int | None = None,
+        forced_bos_token_id: int | None = None,
+        forced_eos_token_id: int | None = None,
+        use_default_stop_ids: bool | None = None,
+        stop_token_ids: _Ids | None = None,
+        suppress_token_ids: _Ids | None = None,
+        logit_bias: dict[int, float] | None = None,
+    ) -> None: ...
+
+def option_fields() -> list[tuple[str, str, Any, str]]: ...
+
+class Prompt:
+    """What one request starts from."""
+
+    def __init__(self, encoder_ids: _Ids = (), decoder_ids: _Ids = ()) -> None: ...
+    @property
+    def encoder_ids(self) -> list[int]: ...
+    @property
+    def decoder_ids(self) -> list[int]: ...
+
+class Hypothesis:
+    """One generated row."""
+
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def stop_reason(self) -> Literal["stop_id", "max_length", "canceled"]: ...
+
+class Session:
+    """A model, threads, caches and slots; one thread uses it at a time."""
+
+    def __init__(
+        self, model: Model, *, num_threads: int | None = None, max_rows: int = 32
+    ) -> None: ...
+    def submit(self, prompt: Prompt | _Ids, options: GenerationOptions | None = None) -> int: ...
+    def step(self) -> bool: ...
+    def cancel(self, request: int) -> None: ...
+    def is_finished(self, request: int) -> bool: ...
+    def take(self, request: int) -> list[Hypothesis]: ...
+    def encode(self, sources: Iterable[_Ids]) -> Tensor: ...
+    def forward(self, prompts: Iterable[Prompt | _Ids]) -> Tensor: ...
+    def open(self, encoder_ids: _Ids, max_length: int) -> int: ...
+    def extend(self, sequence: int, ids: _Ids) -> Tensor: ...
+    def close(self, sequence: int) -> None: ...
+    def release_memory(self) -> None: ...
+    @property
+    def cache_bytes(self) -> int: ...
+
+def generate(
+    model: Model, prompts: Iterable[Prompt | _Ids], options: GenerationOptions | None = None
+) -> list[list[Hypothesis]]: ...
+
+class Context:
+    """Threads and scratch memory; one thread uses it at a time."""
+
+    def __init__(self, *, num_threads: int | None = None, cpu_isa: str = "automatic") -> None: ...
+    @property
+    def num_threads(self) -> int: ...
+    @property
+    def cpu_isa(self) -> str: ...
+    def release_memory(self) -> None: ...
+
+class PackedMatrix:
+    """A matrix [O, I] in the engine's layout."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> str: ...
+
+def pack(context: Context, weight: Tensor, dtype: str) -> PackedMatrix: ...
+def norm(
+    context: Context,
+    kind: str,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor | None,
+    eps: float,
+    residual: Tensor | None,
+    out: Tensor,
+) -> None: ...
+def linear(
+    context: Context,
+    x: Tensor,
+    weight: PackedMatrix,
+    bias: Tensor | None,
+    activation: str,
+    gate: Tensor | None,
+    residual: Tensor | None,
+    out: Tensor,
+) -> None: ...
+def attention(
+    context: Context,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Tensor | None,
+    causal: bool,
+    window: int,
+    scale: float,
+    cap: float,
+    out: Tensor,
+) -> None: ...
+def log_softmax(context: Context, x: Tensor, out: Tensor) -> None: ...
