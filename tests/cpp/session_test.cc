@@ -292,6 +292,17 @@ TEST(Session, a_prompt_at_max_length_is_returned_cut) {
   EXPECT_EQ(result[0][0].ids, (Ids{1, 2, 3, 4}));
 }
 
+// transformers lets the last token go one past the table: it needs no position.
+TEST(Session, a_row_may_end_one_past_the_position_table) {
+  const auto model = gpt2_model();
+  const Ids prompt{1, 2, 3};
+  for (const int beams : {1, 3}) {
+    const GenerationOptions options{.max_length = 71, .min_length = 71, .num_beams = beams};
+    const auto result = generate(*model, {{{.decoder_ids = prompt}}}, options);
+    EXPECT_EQ(result[0][0].ids.size(), 71u);
+  }
+}
+
 TEST(Session, two_sessions_of_one_model_run_at_once) {
   const auto model = gpt2_model();
   const auto pairs = random_pairs(model->spec(), 12, {3, 8, 5});
@@ -353,9 +364,9 @@ TEST(Generate, bad_options_are_named_before_work_starts) {
   const auto model = gpt2_model();
   const std::vector<BadCall> calls{
       {"max_length", {.max_length = -1}},
-      {"max_length", {.max_length = 71}},
+      {"max_length", {.max_length = 72}},
       {"max_new_tokens", {.max_length = 10, .max_new_tokens = 5}},
-      {"max_new_tokens", {.max_new_tokens = 69}},
+      {"max_new_tokens", {.max_new_tokens = 70}},
       {"min_length", {.max_length = 5, .min_length = 6}},
       {"min_new_tokens", {.max_new_tokens = 5, .min_new_tokens = 6}},
       {"num_beams", {.num_beams = 0}},

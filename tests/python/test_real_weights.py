@@ -47,12 +47,33 @@ def test_bart_spells_words_as_recorded(test_data: Path) -> None:
 def test_gpt2_sorts_as_recorded(test_data: Path) -> None:
     folder = test_data / "weights" / "gpt2-nano-sort"
     model, lines = fuseq.load_model(folder), read(folder)
-    # The sixth new id is the twelfth of a row, one more than there are positions to read from.
-    options = fuseq.GenerationOptions(max_new_tokens=5)
+    # The sixth new id is the twelfth of a row: one past the positions, since it is never fed back.
+    options = fuseq.GenerationOptions(max_new_tokens=6)
     results = fuseq.generate(model, [line["prompt"] for line in lines], options)
     session = fuseq.Session(model)
     for line, (row,) in zip(lines, results, strict=True):
-        logits = session.forward([row.ids]).numpy()
+        assert row.ids[6:] == line["greedy"]
+        logits = session.forward([line["input_ids"]]).numpy()
         recorded = np.array(line["logits"])
         assert np.abs(logits - recorded).max() < LOGITS_TOLERANCE * np.abs(recorded).max()
-        assert [*row.ids[6:], int(logits[-1].argmax())] == line["greedy"]
+
+
+def test_bart_gets_as_many_words_right_as_recorded(test_data: Path) -> None:
+    folder = test_data / "weights" / "bart-g2p-us"
+    model = fuseq.load_model(folder)
+    config = json.loads((folder / "config.json").read_text())
+    letters, sounds = config["grapheme_chars"], config["phoneme_chars"]
+    lexicon = json.loads(
+        (test_data / "corpora" / "g2p-misaki-en" / "us_gold.part90.json").read_text()
+    )
+    words = [
+        (word, sound)
+        for word, sound in lexicon.items()
+        if isinstance(sound, str) and word.isascii() and word.isalpha() and len(word) < 20
+    ][::20]
+    known = {letter: index for index, letter in enumerate(letters) if index > 3}
+    prompts = [[1, *(known.get(letter, 3) for letter in word), 2] for word, _ in words]
+    results = fuseq.generate(model, prompts, fuseq.GenerationOptions(max_new_tokens=60))
+    texts = ["".join(sounds[i] for i in rows[0].ids if i > 3) for rows in results]
+    right = sum(text == sound for text, (_, sound) in zip(texts, words, strict=True))
+    assert (len(words), right) == (3842, 2594)

@@ -63,7 +63,7 @@ typedef struct fuseq_model_info {
   int32_t vocab;           ///< ids are 0 ... vocab - 1
   int32_t is_seq2seq;      ///< 1: encoder and decoder; 0: decoder only
   int32_t dtype;           ///< FUSEQ_DTYPE_FLOAT32 or FUSEQ_DTYPE_BFLOAT16
-  int32_t max_positions;   ///< longest decoder row; 0: no bound
+  int32_t max_positions;   ///< of the decoder's table; 0: no bound
 } fuseq_model_info;
 
 /// As fuseq::GenerationOptions; lengths are tokens.

@@ -22,7 +22,8 @@ enum class EarlyStopping : uint8_t {
 /// logit_bias, repetition_penalty, no_repeat_ngram_size, min_length, min_new_tokens,
 /// forced_bos_token_id, forced_eos_token_id, suppress_token_ids.
 struct GenerationOptions {
-  int max_length = 0;            ///< 0: what max_new_tokens says, else the model's position table
+  int max_length = 0;  ///< 0: what max_new_tokens says, else the model's position table; at most
+                       ///< one more than that table, since the last token is never fed back
   int max_new_tokens = 0;        ///< 0: what max_length says; both: Error(value)
   int min_length = 0;            ///< no stop id before the row has this many tokens
   int min_new_tokens = 0;        ///< no stop id before this many new tokens

@@ -79,10 +79,10 @@ void check_options(const TransformerSpec& spec, const GenerationOptions& o, int 
             "got neither");
     length = bound;
   }
-  constexpr int64_t kLongest = int64_t{1} << 24;
-  require(length <= (bound > 0 ? bound : kLongest),
-          o.max_new_tokens > 0 ? "max_new_tokens" : "max_length", ": rows must have at most ",
-          bound > 0 ? bound : kLongest, " tokens, got ", length);
+  // The last token of a row is never fed back, so it needs no position.
+  const int64_t longest = bound > 0 ? bound + 1 : int64_t{1} << 24;
+  require(length <= longest, o.max_new_tokens > 0 ? "max_new_tokens" : "max_length",
+          ": rows must have at most ", longest, " tokens, got ", length);
   return static_cast<int32_t>(length);
 }
 
