@@ -75,6 +75,7 @@ def measure(folder: str) -> dict[str, float]:
     """Loads and generates in this process."""
     start = time.perf_counter()
     import fuseq
+    import fuseq._core
 
     imported = time.perf_counter()
     before = rss_anon()
