@@ -292,6 +292,20 @@ TEST(Session, a_prompt_at_max_length_is_returned_cut) {
   EXPECT_EQ(result[0][0].ids, (Ids{1, 2, 3, 4}));
 }
 
+TEST(Session, ids_that_a_model_never_emits_are_suppressed) {
+  TransformerSpec spec = test::gpt2_like();
+  const Ids prompt{1, 2, 3};
+  const test::Weights weights = test::random_weights(spec, 7);
+  const GenerationOptions options{.max_length = 20, .min_length = 20};
+  const auto first = [&] {
+    return generate(*test::build(spec, weights), {{{.decoder_ids = prompt}}}, options)[0][0].ids;
+  };
+  const int32_t banned = first()[3];
+  spec.never_emitted_ids = {banned};
+  const Ids ids = first();
+  EXPECT_EQ(std::count(ids.begin() + 3, ids.end(), banned), 0);
+}
+
 // transformers lets the last token go one past the table: it needs no position.
 TEST(Session, a_row_may_end_one_past_the_position_table) {
   const auto model = gpt2_model();

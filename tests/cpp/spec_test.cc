@@ -91,6 +91,16 @@ TEST(Spec, refuses_contradictions) {
   EXPECT_THROW(validate(spec), Error);
 }
 
+TEST(Spec, says_what_the_engine_cannot_run_yet) {
+  TransformerSpec spec = test::bart_like();
+  spec.pooler = true;
+  EXPECT_EQ(weight_table(spec).size(), weight_table(test::bart_like()).size() + 2);
+  EXPECT_THROW((void)test::build(spec, test::random_weights(spec, 1)), Error);
+  spec = test::bart_like();
+  spec.embed_dim = 16;
+  EXPECT_THROW((void)test::build(spec, test::random_weights(spec, 1)), Error);
+}
+
 TEST(WeightTable, names_each_weight_once) {
   for (const auto& [name, spec] : test::all_specs()) {
     std::vector<std::string> names;

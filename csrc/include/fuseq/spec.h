@@ -83,14 +83,16 @@ struct TransformerSpec {
   int embed_dim = 0;   ///< width of a token row; 0: dim of the stack
   float embed_scale = 1;
   int token_types = 0;
+  bool pooler = false;  ///< a dense layer and tanh on the encoder's first row (BERT)
   StackSpec encoder;
   StackSpec decoder;
   HeadSpec head;
   int pad_id = -1;  ///< -1 for each id: the model has none
   int bos_id = -1;
   int decoder_start_id = -1;
-  std::vector<int> eos_ids;  ///< any of them ends a row
-  float dropout = 0;         ///< training only, as the two below
+  std::vector<int> eos_ids;            ///< any of them ends a row
+  std::vector<int> never_emitted_ids;  ///< suppressed in every generation (Marian: the pad)
+  float dropout = 0;                   ///< training only, as the two below
   float attention_dropout = 0;
   float activation_dropout = 0;
 
@@ -154,6 +156,7 @@ void visit_fields(S& s, V&& v) {
   v("embed_dim", s.embed_dim);
   v("embed_scale", s.embed_scale);
   v("token_types", s.token_types);
+  v("pooler", s.pooler);
   v("encoder", s.encoder);
   v("decoder", s.decoder);
   v("head", s.head);
@@ -161,6 +164,7 @@ void visit_fields(S& s, V&& v) {
   v("bos_id", s.bos_id);
   v("decoder_start_id", s.decoder_start_id);
   v("eos_ids", s.eos_ids);
+  v("never_emitted_ids", s.never_emitted_ids);
   v("dropout", s.dropout);
   v("attention_dropout", s.attention_dropout);
   v("activation_dropout", s.activation_dropout);

@@ -128,7 +128,9 @@ Request make_request(const TransformerSpec& spec, const Prompt& prompt,
   request.encoder_ids.assign(prompt.encoder_ids.begin(), prompt.encoder_ids.end());
   request.prompt = choose_prompt(spec, prompt.decoder_ids);
   request.num_return_sequences = options.num_return_sequences;
-  request.suppressed = {options.suppress_token_ids.begin(), options.suppress_token_ids.end()};
+  for (const std::vector<int>* ids : {&options.suppress_token_ids, &spec.never_emitted_ids}) {
+    request.suppressed.insert(request.suppressed.end(), ids->begin(), ids->end());
+  }
   for (const auto& [id, bias] : options.logit_bias) request.biased.push_back({id, bias});
 
   DecodeRules& rules = request.rules;

@@ -119,6 +119,7 @@ void check_supported(const TransformerSpec& spec) {
     unsupported("embed_dim must equal dim ", first.dim, ", got ", spec.embed_dim,
                 ". Projected embeddings are not there yet");
   }
+  if (spec.pooler) unsupported("pooler must be off, got on. Pooled states are not there yet");
   if (spec.is_seq2seq() && spec.encoder.dim != spec.decoder.dim) {
     unsupported("encoder.dim must equal decoder.dim ", spec.decoder.dim, ", got ", spec.encoder.dim,
                 ". Stacks with embeddings of their own are not there yet");

@@ -54,6 +54,7 @@ struct ModelWeights {
   StackWeights encoder, decoder;
   PackedMatrix head;  ///< [V, D]; the token embedding when tied
   Tensor head_bias;
+  LinearWeights pooler;
   LinearWeights head_dense;
   NormWeights head_norm;
 };

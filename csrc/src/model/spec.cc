@@ -124,10 +124,15 @@ void validate(const TransformerSpec& spec) {
   check_id("pad_id", spec.pad_id);
   check_id("bos_id", spec.bos_id);
   check_id("decoder_start_id", spec.decoder_start_id);
-  for (const int id : spec.eos_ids) {
-    faults.check(id >= 0 && id < spec.vocab, "eos_ids must be below vocab ", spec.vocab, ", got ",
-                 id);
-  }
+  const auto check_ids = [&](const char* field, const std::vector<int>& ids) {
+    for (const int id : ids) {
+      faults.check(id >= 0 && id < spec.vocab, field, " must be below vocab ", spec.vocab, ", got ",
+                   id);
+    }
+  };
+  check_ids("eos_ids", spec.eos_ids);
+  check_ids("never_emitted_ids", spec.never_emitted_ids);
+  faults.check(!spec.pooler || spec.encoder.layers > 0, "pooler needs an encoder, got none");
   const auto check_rate = [&](const char* field, float rate) {
     faults.check(rate >= 0 && rate < 1, field, " must be in [0, 1), got ", rate);
   };

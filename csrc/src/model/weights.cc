@@ -131,6 +131,9 @@ std::vector<WeightSlot> weight_slots(const TransformerSpec& spec, ModelWeights& 
   list_stack(table, "encoder", spec.encoder, 0, weights.encoder);
   list_stack(table, "decoder", spec.decoder, spec.encoder.layers > 0 ? spec.encoder.dim : 0,
              weights.decoder);
+  if (spec.pooler) {
+    table.linears("", {{"pooler", spec.encoder.dim}}, spec.encoder.dim, true, weights.pooler);
+  }
   if (has_head) {
     if (spec.head.transform) {
       table.linears("head.", {{"dense", spec.decoder.dim}}, spec.decoder.dim, true,
