@@ -54,3 +54,12 @@ done
 package=$(cd / && "$(dirname "$python")/fuseq" info --cmake-dir)
 app "$here/wheel" wheel -Dfuseq_ROOT="$package"
 app "$here/plain_c" plain_c -Dfuseq_ROOT="$package"
+
+# The README's C++ and C programs ask the same; they must print the same.
+for language in cpp c; do
+  configure "$root/examples/$language" "example_$language" -Dfuseq_ROOT="$package"
+  (cd "$root" && "$build/example_$language/generate_ids") > "$build/example_$language.txt"
+done
+test -s "$build/example_c.txt"
+cmp <(xargs < "$build/example_cpp.txt") <(xargs < "$build/example_c.txt")
+echo "embed: examples: C++ and C print the same ids"

@@ -38,9 +38,9 @@ struct GenerationOptions {
   int forced_bos_token_id = -1;  ///< forced after a prompt of one token; -1: off
   int forced_eos_token_id = -1;  ///< forced as the last token where max_length is reached; -1: off
   bool use_default_stop_ids = true;  ///< the model's eos_ids end a row as well as stop_token_ids do
-  std::vector<int> stop_token_ids;   ///< at most 15 ids in all
-  std::vector<int> suppress_token_ids;            ///< never emitted
-  std::vector<std::pair<int, float>> logit_bias;  ///< added to the scores of these ids
+  std::vector<int> stop_token_ids = {};                ///< at most 15 ids in all
+  std::vector<int> suppress_token_ids = {};            ///< never emitted
+  std::vector<std::pair<int, float>> logit_bias = {};  ///< added to the scores of these ids
 };
 
 /// Calls `v(name, field, meaning)` for every field.

@@ -24,9 +24,10 @@ using RequestId = int64_t;
 
 /// What one request starts from.
 struct Prompt {
-  std::span<const int32_t> encoder_ids;  ///< the source; empty for a model without an encoder
-  std::span<const int32_t>
-      decoder_ids;  ///< empty: decoder_start_id of a sequence-to-sequence model, else bos_id
+  /// The source; empty for a model without an encoder.
+  std::span<const int32_t> encoder_ids = {};
+  /// Empty: decoder_start_id of a sequence-to-sequence model, else bos_id.
+  std::span<const int32_t> decoder_ids = {};
 };
 
 enum class StopReason : uint8_t {
