@@ -10,20 +10,6 @@
 namespace fuseq::inline v0 {
 namespace {
 
-[[nodiscard]] ConstView optional(const Tensor& tensor) {
-  return tensor.view().data != nullptr ? tensor.view() : ConstView();
-}
-
-void norm_rows(Context& ctx, Norm kind, float eps, const NormWeights& weights, ConstView x,
-               View y) {
-  norm(ctx, {.kind = kind,
-             .x = x,
-             .gamma = weights.weight.view(),
-             .beta = optional(weights.bias),
-             .eps = eps,
-             .y = y});
-}
-
 void embed_rows(Context& ctx, const Model::Impl& model, const StackSpec& spec,
                 const StackWeights& stack, std::span<const int32_t> ids,
                 std::span<const int32_t> positions, View x) {
@@ -36,13 +22,13 @@ void embed_rows(Context& ctx, const Model::Impl& model, const StackSpec& spec,
   const ModelWeights& w = model.weights;
   embed(ctx, {.ids = ids,
               .position_rows = position_rows,
-              .packed_table = optional(w.token_table) ? nullptr : &w.head,
-              .table = optional(w.token_table),
+              .packed_table = optional_view(w.token_table) ? nullptr : &w.head,
+              .table = optional_view(w.token_table),
               .scale = model.spec.embed_scale,
-              .positions = optional(stack.positions),
-              .types = optional(w.types),
+              .positions = optional_view(stack.positions),
+              .types = optional_view(w.types),
               .x = x});
-  if (spec.embed_norm) norm_rows(ctx, spec.norm, spec.norm_eps, stack.embed_norm, x, x);
+  if (spec.embed_norm) apply_norm(ctx, spec, stack.embed_norm, x, x);
 }
 
 }  // namespace
@@ -83,8 +69,7 @@ void encode_rows(Context& ctx, const Model::Impl& model,
               .key_counts = key_counts,
               .one_layer_regions = true},
              states);
-  if (spec.final_norm)
-    norm_rows(ctx, spec.norm, spec.norm_eps, model.weights.encoder.final_norm, states, states);
+  if (spec.final_norm) apply_norm(ctx, spec, model.weights.encoder.final_norm, states, states);
 }
 
 void decode_rows(Context& ctx, const Model::Impl& model, std::span<const int32_t> ids,
@@ -110,21 +95,21 @@ void head(Context& ctx, const Model::Impl& model, ConstView hidden, std::span<co
                 hidden.as<float>() + rows[static_cast<size_t>(m)] * hidden.stride(0),
                 static_cast<size_t>(D) * sizeof(float));
   }
-  if (spec.final_norm) norm_rows(ctx, spec.norm, spec.norm_eps, w.decoder.final_norm, x, x);
+  if (spec.final_norm) apply_norm(ctx, spec, w.decoder.final_norm, x, x);
   View last = x;
   if (head.transform) {
     last = View(arena.take<float>(M * D).data(), DType::f32, {M, D});
     linear(ctx, {.x = x,
                  .w = &w.head_dense.matrix,
-                 .bias = optional(w.head_dense.bias),
+                 .bias = optional_view(w.head_dense.bias),
                  .act = head.transform_act,
                  .y = last});
-    norm_rows(ctx, spec.norm, spec.norm_eps, w.head_norm, last, last);
+    apply_norm(ctx, spec, w.head_norm, last, last);
   }
   if (head.scale != 1) {
     for (int64_t i = 0; i < M * D; ++i) last.as<float>()[i] *= head.scale;
   }
-  linear(ctx, {.x = last, .w = &w.head, .bias = optional(w.head_bias), .y = logits});
+  linear(ctx, {.x = last, .w = &w.head, .bias = optional_view(w.head_bias), .y = logits});
   if (head.cap > 0) {
     const int64_t V = logits.dim(1);
     ctx.impl().team.parallel_for(M * V, 4096, [&](int64_t begin, int64_t end) {

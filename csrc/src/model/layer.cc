@@ -9,10 +9,6 @@
 namespace fuseq::inline v0 {
 namespace {
 
-[[nodiscard]] ConstView optional(const Tensor& tensor) {
-  return tensor.view().data != nullptr ? tensor.view() : ConstView();
-}
-
 /// Columns first ... first + heads * width - 1 of packed rows [N, *], seen as [N, heads, width].
 [[nodiscard]] View heads_view(const View& rows, int64_t first, int64_t heads, int64_t width) {
   return {rows.as<float>() + first,
@@ -23,16 +19,6 @@ namespace {
 
 [[nodiscard]] View take_rows(Context& ctx, int64_t rows, int64_t columns) {
   return {ctx.impl().arena.take<float>(rows * columns).data(), DType::f32, {rows, columns}};
-}
-
-void apply_norm(Context& ctx, const StackSpec& spec, const NormWeights& weights, ConstView x,
-                View y) {
-  norm(ctx, {.kind = spec.norm,
-             .x = x,
-             .gamma = weights.weight.view(),
-             .beta = optional(weights.bias),
-             .eps = spec.norm_eps,
-             .y = y});
 }
 
 void add_rows(Context& ctx, View x, ConstView y) {
@@ -46,7 +32,7 @@ void apply_linear(Context& ctx, const LinearWeights& weights, ConstView x, View 
                   ConstView residual = {}, Activation act = Activation::none, ConstView gate = {}) {
   linear(ctx, {.x = x,
                .w = &weights.matrix,
-               .bias = optional(weights.bias),
+               .bias = optional_view(weights.bias),
                .act = act,
                .gate = gate,
                .residual = residual,
@@ -130,8 +116,8 @@ class LayerRunner {
                      .positions = pass_.positions,
                      .append_lanes = pass_.append_lanes,
                      .cache_dtype = cache_dtype,
-                     .q_norm = optional(w.q_norm),
-                     .k_norm = optional(w.k_norm),
+                     .q_norm = optional_view(w.q_norm),
+                     .k_norm = optional_view(w.k_norm),
                      .norm = spec_.norm,
                      .norm_eps = spec_.norm_eps,
                      .inverse_frequencies = inverse_frequencies(layer_index)});
@@ -147,7 +133,7 @@ class LayerRunner {
                      .window = window,
                      .scale = scale(),
                      .score_cap = spec_.score_cap,
-                     .bias = optional(weights_.distance_bias),
+                     .bias = optional_view(weights_.distance_bias),
                      .bias_reach = spec_.relative.max_distance,
                      .query_positions = pass_.positions});
     apply_linear(ctx_, w.out, mixed, out, residual);
@@ -218,6 +204,16 @@ class LayerRunner {
 };
 
 }  // namespace
+
+void apply_norm(Context& ctx, const StackSpec& spec, const NormWeights& weights, ConstView x,
+                View y) {
+  norm(ctx, {.kind = spec.norm,
+             .x = x,
+             .gamma = weights.weight.view(),
+             .beta = optional_view(weights.bias),
+             .eps = spec.norm_eps,
+             .y = y});
+}
 
 void run_layers(Context& ctx, const StackSpec& spec, const StackWeights& weights,
                 const StackPass& pass, View x) {

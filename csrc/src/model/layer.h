@@ -32,6 +32,10 @@ struct StackPass {
   bool one_layer_regions = false;
 };
 
+/// y = norm(x) of the stack's kind; y may be x.
+void apply_norm(Context& ctx, const StackSpec& spec, const NormWeights& weights, ConstView x,
+                View y);
+
 /// x [N, D] goes through all layers in place; embedding and final norms are the caller's.
 void run_layers(Context& ctx, const StackSpec& spec, const StackWeights& weights,
                 const StackPass& pass, View x);

@@ -3,7 +3,6 @@
 #include "fuseq/model.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -11,10 +10,10 @@
 
 #include "base/cpu_features.h"
 #include "base/file.h"
-#include "base/half.h"
 #include "base/json.h"
 #include "base/message.h"
 #include "fuseq/context.h"
+#include "fuseq/copy.h"
 #include "io/safetensors.h"
 #include "model/model_impl.h"
 
@@ -25,38 +24,23 @@ namespace {
   return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
 }
 
-[[nodiscard]] float read_element(const ConstView& view, int64_t offset) {
-  switch (view.dtype) {
-    case DType::f32: return view.as<float>()[offset];
-    case DType::f16: return f16_to_float(view.as<uint16_t>()[offset]);
-    default: return bf16_to_float(view.as<uint16_t>()[offset]);
-  }
+[[nodiscard]] Shape shape_of(const WeightSlot& slot) {
+  return Shape(std::span<const int64_t>(slot.info.shape));
 }
 
-/// Copies a view of rank 1 or 2 to dense elements of `dtype` (f32 or bf16).
-void copy_converted(const ConstView& from, DType dtype, void* to) {
-  const int64_t rows = from.rank() == 2 ? from.dim(0) : 1;
-  const int64_t columns = from.rank() == 2 ? from.dim(1) : from.shape.num_elements();
-  const int64_t row_stride = from.rank() == 2 ? from.stride(0) : 0;
-  const int64_t column_stride = from.rank() == 0 ? 1 : from.stride(-1);
-  if (from.dtype == dtype && column_stride == 1) {
-    const auto size = static_cast<int64_t>(size_of(dtype));
-    for (int64_t r = 0; r < rows; ++r) {
-      std::memcpy(static_cast<char*>(to) + r * columns * size,
-                  static_cast<const char*>(from.data) + r * row_stride * size,
-                  static_cast<size_t>(columns * size));
-    }
-    return;
-  }
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) {
-      const float value = read_element(from, r * row_stride + c * column_stride);
-      if (dtype == DType::f32) {
-        static_cast<float*>(to)[r * columns + c] = value;
-      } else {
-        static_cast<uint16_t*>(to)[r * columns + c] = float_to_bf16(value);
-      }
-    }
+/// The elements of a slot's tensor that are this weight's.
+[[nodiscard]] View part_of(Tensor& tensor, const WeightSlot& slot) {
+  char* const data = static_cast<char*>(tensor.view().data);
+  return {data + slot.first * static_cast<int64_t>(size_of(tensor.dtype())), tensor.dtype(),
+          shape_of(slot)};
+}
+
+/// Writes one weight in its natural layout, dense.
+void copy_weight(Context& ctx, const WeightSlot& slot, View to) {
+  if (slot.matrix != nullptr) {
+    unpack(ctx, *slot.matrix, to, slot.first);
+  } else {
+    copy(part_of(*slot.tensor, slot), to);
   }
 }
 
@@ -68,7 +52,7 @@ void check_weights(const std::vector<WeightSlot>& slots,
   std::unordered_set<std::string_view> wanted;
   for (const WeightSlot& slot : slots) {
     wanted.insert(slot.info.name);
-    const Shape shape{std::span<const int64_t>(slot.info.shape)};
+    const Shape shape = shape_of(slot);
     const auto found = given.find(slot.info.name);
     if (found == given.end()) {
       faults += concat("\n  missing: \"", slot.info.name, "\" ", shape.to_string());
@@ -158,9 +142,7 @@ std::shared_ptr<const Model> Model::build(const TransformerSpec& spec,
     } else {
       const DType dtype = slot.info.is_matrix ? impl->dtype : DType::f32;
       if (slot.tensor->view().data == nullptr) *slot.tensor = Tensor(dtype, slot.storage);
-      copy_converted(source.view, dtype,
-                     static_cast<char*>(slot.tensor->view().data) +
-                         slot.first * static_cast<int64_t>(size_of(dtype)));
+      copy(source.view, part_of(*slot.tensor, slot));
     }
     if (done) done(source);
   }
@@ -205,7 +187,7 @@ int64_t Model::num_bytes() const noexcept {
 int64_t Model::num_parameters() const noexcept {
   int64_t count = 0;
   for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->weights)) {
-    count += Shape(std::span<const int64_t>(slot.info.shape)).num_elements();
+    count += shape_of(slot).num_elements();
   }
   return count;
 }
@@ -213,37 +195,29 @@ int64_t Model::num_parameters() const noexcept {
 Tensor Model::weight(std::string_view name) const {
   for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->weights)) {
     if (slot.info.name != name) continue;
-    const Shape shape{std::span<const int64_t>(slot.info.shape)};
-    Tensor copy(slot.info.is_matrix ? impl_->dtype : DType::f32, shape);
-    if (slot.matrix != nullptr) {
-      Context ctx({.num_threads = 1, .cpu_isa = impl_->options.cpu_isa});
-      unpack(ctx, *slot.matrix, copy.view(), slot.first);
-    } else {
-      const auto offset = static_cast<size_t>(slot.first) * size_of(copy.dtype());
-      std::memcpy(copy.view().data,
-                  static_cast<const char*>(std::as_const(*slot.tensor).view().data) + offset,
-                  static_cast<size_t>(copy.num_bytes()));
-    }
-    return copy;
+    Context ctx({.num_threads = 1, .cpu_isa = impl_->options.cpu_isa});
+    Tensor weight(slot.info.is_matrix ? impl_->dtype : DType::f32, shape_of(slot));
+    copy_weight(ctx, slot, weight.view());
+    return weight;
   }
   fail(ErrorKind::value, "weight: name must be in the model's weight table, got \"", name, "\"");
 }
 
 void Model::save(const std::filesystem::path& folder) const {
-  write_folder_atomically(folder, [this](const std::filesystem::path& unfinished) {
+  Context ctx({.num_threads = impl_->options.num_threads, .cpu_isa = impl_->options.cpu_isa});
+  std::vector<TensorToWrite> tensors;
+  for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->weights)) {
+    const DType dtype = slot.info.is_matrix ? impl_->dtype : DType::f32;
+    tensors.push_back({.name = slot.info.name,
+                       .dtype = dtype,
+                       .shape = shape_of(slot),
+                       .fill = [&ctx, slot, dtype](std::span<std::byte> destination) {
+                         copy_weight(ctx, slot, {destination.data(), dtype, shape_of(slot)});
+                       }});
+  }
+  write_folder_atomically(folder, [&](const std::filesystem::path& unfinished) {
     write_file_atomically(unfinished / "spec.json",
                           [this](FileWriter& file) { file.write(spec_to_json(spec())); });
-    std::vector<TensorToWrite> tensors;
-    for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->weights)) {
-      tensors.push_back(
-          {.name = slot.info.name,
-           .dtype = slot.info.is_matrix ? impl_->dtype : DType::f32,
-           .shape = Shape(std::span<const int64_t>(slot.info.shape)),
-           .fill = [this, weight_name = slot.info.name](std::span<std::byte> destination) {
-             const Tensor copy = weight(weight_name);
-             std::memcpy(destination.data(), copy.view().data, destination.size());
-           }});
-    }
     write_safetensors(unfinished / "model.safetensors", tensors, {{"format", "fuseq"}});
   });
 }

@@ -15,6 +15,11 @@
 
 namespace fuseq::inline v0 {
 
+/// The tensor, or an empty view where the model has none.
+[[nodiscard]] inline ConstView optional_view(const Tensor& tensor) {
+  return tensor.view().data != nullptr ? tensor.view() : ConstView();
+}
+
 struct NormWeights {
   Tensor weight;  ///< [D] f32
   Tensor bias;    ///< [D] f32; none for the rms kinds
