@@ -2,7 +2,9 @@
 // bench_select: log_softmax, and in a static build process and select, over whole vocabularies.
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fuseq/kernels.h"
@@ -38,27 +40,32 @@ void bench_log_softmax(const Twin& twin, int64_t N) {
 }
 
 #if defined(FUSEQ_BENCH_STEP_OPS)  // these ops are internal: only a static library shows them
-/// One request of `beams` hypotheses in the middle of a search.
+/// One request of `num_rows` hypotheses in the middle of a search, or that many draws.
 struct Step {
-  explicit Step(int beams) {
-    rules.num_beams = beams;
+  Step(int num_rows, DecodeMode mode, const DrawFilter& filter) {
+    rules.mode = mode;
+    rules.filter = filter;
+    rules.num_rows = num_rows;
     rules.max_length = kCapacity;
     rules.num_stop_ids = 1;
     rules.stop_ids[0] = 2;
-    const auto rows = static_cast<size_t>(beams);
+    const auto rows = static_cast<size_t>(num_rows);
     ids.assign(rows * kCapacity, 7);
     lengths.assign(rows, kCapacity / 2);
+    logit_rows.resize(rows);
+    std::iota(logit_rows.begin(), logit_rows.end(), 0);
     scores.assign(rows, -1.0f);
     candidates.resize(rows * kMaxCandidatesPerRow);
     beams_and_ids.resize(2 * candidates.size());
     logits.resize(rows * kVocabulary);
     fill_random(logits, 8.0f);
     state = {.num_requests = 1,
-             .num_rows = beams,
+             .num_rows = num_rows,
              .capacity = kCapacity,
              .vocab = kVocabulary,
              .rules = &rules,
-             .logit_row = &logit_row,
+             .done = &done,
+             .logit_row = logit_rows.data(),
              .ids = ids.data(),
              .lengths = lengths.data(),
              .scores = scores.data(),
@@ -70,21 +77,24 @@ struct Step {
 
   static constexpr int kCapacity = 128;
   DecodeRules rules;
-  int32_t logit_row = 0;
-  std::vector<int32_t> ids, lengths, beams_and_ids;
+  uint8_t done = 0;
+  std::vector<int32_t> ids, lengths, logit_rows, beams_and_ids;
   std::vector<float> scores, candidates, logits;
   DecodeState state;
 };
 
-void bench_step_op(const Twin& twin, int beams, bool is_select) {
-  const std::string shape = std::to_string(beams) + "x" + std::to_string(kVocabulary);
-  register_twin(is_select ? "select" : "process", twin, shape, [=](benchmark::State& state) {
-    Step step(beams);
+/// An op of the step on `num_rows` rows of one request.
+void bench_step_op(const Twin& twin, const std::string& name, int num_rows, DecodeMode mode,
+                   const DrawFilter& filter, bool is_select) {
+  const std::string shape = std::to_string(num_rows) + "x" + std::to_string(kVocabulary);
+  register_twin(name, twin, shape, [=](benchmark::State& state) {
+    Step step(num_rows, mode, filter);
     // Log-probabilities of log-probabilities are the same again, so that every iteration does equal
     // work.
     const int32_t active[] = {0};
     const Meter meter(state);
     for (auto _ : state) {
+      step.rules.seed += 1;  // another draw
       if (twin.context == nullptr) {
         is_select ? ref::select(step.state, active) : ref::process(step.state, active);
       } else {
@@ -94,9 +104,26 @@ void bench_step_op(const Twin& twin, int beams, bool is_select) {
       benchmark::DoNotOptimize(step.candidates.data());
       benchmark::ClobberMemory();
     }
-    const int64_t bytes = beams * kVocabulary * 4;
+    const int64_t bytes = num_rows * kVocabulary * 4;
     meter.count_bytes(is_select ? bytes : 2 * bytes, bytes, twin.threads);
   });
+}
+
+void bench_step_ops(const Twin& twin) {
+  bench_step_op(twin, "select_greedy", 1, DecodeMode::greedy, {}, true);
+  bench_step_op(twin, "select_beams", 5, DecodeMode::beams, {}, true);
+  bench_step_op(twin, "process_beams", 5, DecodeMode::beams, {}, false);
+  if (twin.context == nullptr) return;  // the plain draw is no part of ref::select
+  const std::pair<const char*, DrawFilter> filters[] = {
+      {"select_random", {}},
+      {"select_top_k_50", {.top_k = 50}},
+      {"select_top_k_1000", {.top_k = 1000}},
+      {"select_top_p_0.9", {.top_p = 0.9f}},
+      {"select_top_k_50_top_p_0.9", {.top_k = 50, .top_p = 0.9f}},
+      {"select_min_p_0.05", {.min_p = 0.05f}}};
+  for (const auto& [name, filter] : filters) {
+    for (const int rows : {1, 8}) bench_step_op(twin, name, rows, DecodeMode::sample, filter, true);
+  }
 }
 #endif
 
@@ -106,8 +133,7 @@ void register_all() {
   for (const Twin& twin : twins()) {
     for (const int64_t N : {1, 8}) bench_log_softmax(twin, N);
 #if defined(FUSEQ_BENCH_STEP_OPS)
-    for (const int beams : {1, 5}) bench_step_op(twin, beams, true);
-    bench_step_op(twin, 5, false);
+    bench_step_ops(twin);
 #endif
   }
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "convert.h"
 
@@ -94,6 +95,26 @@ PackedMatrix run_pack(Context& ctx, const Array& weight, const std::string& dtyp
   return matrix;
 }
 
+std::vector<int32_t> run_sample(Context& ctx, const Array& logits, float temperature, int32_t top_k,
+                                float top_p, float min_p, bool top_p_of_all, uint64_t seed,
+                                int64_t sequence, uint32_t draw, uint32_t step) {
+  std::vector<int32_t> ids(logits.view.rank() > 0 ? static_cast<size_t>(logits.view.dim(0)) : 0);
+  const SampleArgs args{.logits = logits.view,
+                        .temperature = temperature,
+                        .top_k = top_k,
+                        .top_p = top_p,
+                        .min_p = min_p,
+                        .top_p_of_all = top_p_of_all,
+                        .seed = seed,
+                        .sequence = sequence,
+                        .sample = draw,
+                        .step = step,
+                        .ids = ids};
+  const py::gil_scoped_release no_gil;
+  sample(ctx, args);
+  return ids;
+}
+
 }  // namespace
 
 void bind_ops(py::module_& module) {
@@ -137,6 +158,10 @@ void bind_ops(py::module_& module) {
         log_softmax(ctx, x.view, y);
       },
       py::arg("context"), py::arg("x"), py::arg("out"), "log(softmax(x)) for rows [N, V].");
+  module.def("sample", &run_sample, py::arg("context"), py::arg("logits"), py::arg("temperature"),
+             py::arg("top_k"), py::arg("top_p"), py::arg("min_p"), py::arg("top_p_of_all"),
+             py::arg("seed"), py::arg("sequence"), py::arg("draw"), py::arg("step"),
+             "One drawn id for every row [N, V] of scores.");
 }
 
 }  // namespace fuseq::bindings

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// GenerationOptions, made from its one list of fields.
+// GenerationOptions, made from its one list of fields; TokenBytes and samplers that it holds.
 #include "fuseq/options.h"
+
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
 #include <limits>
 #include <string>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "convert.h"
+#include "python_sampler.h"
 
 namespace fuseq::bindings {
 namespace {
@@ -60,6 +66,41 @@ void read(py::handle object, const std::string& argument,
   }
 }
 
+void read(py::handle object, const std::string& argument, std::optional<uint64_t>& field) {
+  const bool is_bool = PyBool_Check(object.ptr()) != 0;
+  if (is_bool || PyIndex_Check(object.ptr()) == 0) {
+    throw py::type_error(argument + ": must be a whole number or None, got " +
+                         describe_type(object));
+  }
+  const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
+  if (!number) throw py::error_already_set();
+  field = PyLong_AsUnsignedLongLong(number.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw py::value_error(argument + ": must be in 0 ... 2**64 - 1, got " +
+                          py::str(number).cast<std::string>());
+  }
+}
+
+/// str as UTF-8, or bytes.
+void read(py::handle object, const std::string& argument, std::vector<std::string>& field) {
+  const auto is_text = [](py::handle h) {
+    return py::isinstance<py::str>(h) || py::isinstance<py::bytes>(h);
+  };
+  if (is_text(object) || !py::isinstance<py::iterable>(object)) {
+    throw py::type_error(argument + ": must be a list of str or bytes, got " +
+                         describe_type(object));
+  }
+  field.clear();
+  for (const py::handle item : py::iter(object)) {
+    if (!is_text(item)) {
+      throw py::type_error(argument + "[" + std::to_string(field.size()) +
+                           "]: must be str or bytes, got " + describe_type(item));
+    }
+    field.push_back(item.cast<std::string>());
+  }
+}
+
 py::object show(int field) {
   return py::int_(field);
 }
@@ -84,6 +125,21 @@ py::object show(const std::vector<std::pair<int, float>>& field) {
   return dict;
 }
 
+py::object show(const std::optional<uint64_t>& field) {
+  return field ? py::object(py::int_(*field)) : py::none();
+}
+/// str where the bytes are UTF-8.
+py::object show(const std::vector<std::string>& field) {
+  py::list list;
+  for (const std::string& bytes : field) {
+    PyObject* text =
+        PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr);
+    if (text == nullptr) PyErr_Clear();
+    list.append(text != nullptr ? py::reinterpret_steal<py::object>(text) : py::bytes(bytes));
+  }
+  return list;
+}
+
 template <typename T>
 const char* kind_of() {
   if constexpr (std::is_same_v<T, int>) return "int";
@@ -91,6 +147,8 @@ const char* kind_of() {
   if constexpr (std::is_same_v<T, float>) return "float";
   if constexpr (std::is_same_v<T, EarlyStopping>) return "early_stopping";
   if constexpr (std::is_same_v<T, std::vector<int>>) return "list[int]";
+  if constexpr (std::is_same_v<T, std::optional<uint64_t>>) return "int";
+  if constexpr (std::is_same_v<T, std::vector<std::string>>) return "list[str]";
   return "dict[int, float]";
 }
 
@@ -104,6 +162,28 @@ void assign(py::handle object, const char* name, T& field, const T& standard) {
   }
 }
 
+// What GenerationOptions holds beside its list of fields.
+
+void set_token_bytes(GenerationOptions& options, const py::object& value) {
+  if (!value.is_none() && !py::isinstance<TokenBytes>(value)) {
+    throw py::type_error("token_bytes: must be TokenBytes or None, got " + describe_type(value));
+  }
+  options.token_bytes = value.is_none() ? nullptr : value.cast<std::shared_ptr<TokenBytes>>();
+}
+
+void set_sampler(GenerationOptions& options, const py::object& value) {
+  if (!value.is_none() && PyCallable_Check(value.ptr()) == 0) {
+    throw py::type_error("sampler: must be a function of probabilities or None, got " +
+                         describe_type(value));
+  }
+  options.sampler = value.is_none() ? nullptr : std::make_shared<PythonSampler>(value);
+}
+
+py::object get_sampler(const GenerationOptions& options) {
+  const auto* ours = dynamic_cast<const PythonSampler*>(options.sampler.get());
+  return ours == nullptr ? py::none() : ours->function();
+}
+
 GenerationOptions from_kwargs(const py::kwargs& fields) {
   GenerationOptions options;
   size_t known = 0;
@@ -113,10 +193,17 @@ GenerationOptions from_kwargs(const py::kwargs& fields) {
     const auto standard = field;
     assign(fields[name], name, field, standard);
   });
+  const auto take = [&](const char* name, auto set) {
+    if (!fields.contains(name)) return;
+    ++known;
+    set(options, fields[name]);
+  };
+  take("token_bytes", &set_token_bytes);
+  take("sampler", &set_sampler);
   if (known == fields.size()) return options;
   for (const auto& [key, value] : fields) {
     const auto text = key.cast<std::string>();
-    bool found = false;
+    bool found = text == "token_bytes" || text == "sampler";
     visit_option_fields(options, [&](const char* name, const auto&, const char*) {
       found = found || text == name;
     });
@@ -125,6 +212,30 @@ GenerationOptions from_kwargs(const py::kwargs& fields) {
     }
   }
   return options;
+}
+
+std::shared_ptr<TokenBytes> make_token_bytes(const py::iterable& tokens) {
+  std::vector<std::string> owned;
+  for (const py::handle token : tokens) {
+    if (!py::isinstance<py::bytes>(token)) {
+      throw py::type_error("tokens[" + std::to_string(owned.size()) + "]: must be bytes, got " +
+                           describe_type(token));
+    }
+    owned.push_back(token.cast<std::string>());
+  }
+  const std::vector<std::string_view> views(owned.begin(), owned.end());
+  return std::make_shared<TokenBytes>(views);
+}
+
+void bind_token_bytes(py::module_& module) {
+  py::class_<TokenBytes, std::shared_ptr<TokenBytes>>(
+      module, "TokenBytes", "What every id stands for, as bytes; handed over once.")
+      .def(py::init(&make_token_bytes), py::arg("tokens"))
+      .def("__len__", &TokenBytes::size)
+      .def("__getitem__", [](const TokenBytes& self, int64_t id) {
+        if (id < 0 || id >= self.size()) throw py::index_error("id out of range");
+        return py::bytes(std::string(self[static_cast<int32_t>(id)]));
+      });
 }
 
 std::string describe(const GenerationOptions& options) {
@@ -154,11 +265,26 @@ py::list list_fields() {
 }  // namespace
 
 void bind_options(py::module_& module) {
+  bind_token_bytes(module);
   const GenerationOptions defaults;
   py::class_<GenerationOptions> options(
       module, "GenerationOptions",
       "What a caller asks of one generation; None stands for a field's default.");
-  options.def(py::init(&from_kwargs)).def("__repr__", &describe);
+  options.def(py::init(&from_kwargs))
+      .def("__repr__", &describe)
+      .def("__copy__", [](const GenerationOptions& self) { return GenerationOptions(self); })
+      .def_property(
+          "token_bytes",
+          [](const GenerationOptions& self) {
+            return std::const_pointer_cast<TokenBytes>(self.token_bytes);
+          },
+          &set_token_bytes, "The bytes of every id, for stop_strings and streamed text, or None.")
+      .def_property("sampler", &get_sampler, &set_sampler,
+                    "A function from probabilities [B, V] to B ids, or None.")
+      .def_static("from_json", &generation_options_from_json, py::arg("json"),
+                  "Reads the JSON of a folder's generation.json.")
+      .def("to_json", &generation_options_to_json,
+           "The fields that differ from their defaults, as JSON.");
   visit_option_fields(
       defaults, [&]<typename T>(const char* name, const T& standard, const char* meaning) {
         const std::string key = name;

@@ -69,6 +69,7 @@ void bind_spec(py::module_& module);
 void bind_options(py::module_& module);
 void bind_model(py::module_& module);
 void bind_session(py::module_& module);
+void bind_search(py::module_& module);
 void bind_ops(py::module_& module);
 
 }  // namespace fuseq::bindings

@@ -44,5 +44,6 @@ PYBIND11_MODULE(_core, module) {
   bind_model(module);
   bind_options(module);
   bind_session(module);
+  bind_search(module);
   bind_ops(module);
 }

@@ -9,10 +9,14 @@ I inputs, O outputs, B batch, T queries, S keys, H query heads, G key heads, E w
 
 import sys
 import threading
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fuseq import _core
 from fuseq._core import Context, PackedMatrix, Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "Context",
@@ -23,6 +27,7 @@ __all__ = [
     "log_softmax",
     "pack",
     "rms_norm",
+    "sample",
 ]
 
 PackedWeight = PackedMatrix
@@ -272,6 +277,57 @@ def log_softmax(x: A, out: A | None = None, *, context: Context | None = None) -
     y = Tensor(out) if out is not None else Tensor.empty(source.shape)
     _core.log_softmax(context or _context(), _rows(source, "x"), _rows(y, "out"))
     return out if out is not None else _like(x, y)
+
+
+def sample(
+    logits: object,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    top_p_of_all: bool = False,
+    seed: int = 0,
+    sequence: int = 0,
+    step: int = 0,
+    context: Context | None = None,
+) -> "npt.NDArray[np.int32]":
+    """Draws one id from every row of scores.
+
+    id ~ softmax(logits / temperature), filtered by top_k, top_p and min_p in this order. Equal
+    arguments give equal ids; row n draws with `sequence + n` and depends on no other row.
+
+    Args:
+        logits: Rows [N, V], float32.
+        temperature: Divides the scores; above 0.
+        top_k: Only the k best ids; 0: all.
+        top_p: The fewest best ids whose probabilities reach p, in (0, 1].
+        min_p: Ids at least so many times as probable as the best one, in [0, 1].
+        top_p_of_all: Whether top_p counts probabilities from before top_k, as KerasHub does.
+        seed: In 0 ... 2**64 - 1.
+        sequence: Of the first row.
+        step: Another draw for every step.
+        context: Threads and scratch memory; by default one per calling thread.
+
+    Returns:
+        Ids [N].
+
+    Raises:
+        ValueError: A shape or a number does not fit.
+        TypeError: A dtype does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> int(sample(np.array([[0.0, 9.0, 0.0]], "f"), top_k=1)[0])
+        1
+    """
+    import numpy as np
+
+    ids = _core.sample(
+        context or _context(), Tensor(logits), temperature, top_k, top_p, min_p, top_p_of_all,
+        seed, sequence, 0, step,
+    )  # fmt: skip
+    return np.array(ids, np.int32)
 
 
 def _norm(

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/memory.h"
@@ -15,13 +18,24 @@
 namespace fuseq::inline v0 {
 namespace {
 
+/// The parts of two tables from one position of a row on.
+void expect_close(const Arrays& arrays, const std::vector<float>& a, const std::vector<float>& b,
+                  int64_t row, int64_t begin, int64_t end) {
+  for (int64_t t = begin; t < end; ++t) {
+    const auto at = static_cast<size_t>(row * arrays.state.capacity + t);
+    EXPECT_TRUE(a[at] == b[at] || std::abs(a[at] - b[at]) < 1e-5f) << a[at] << " " << b[at];
+  }
+}
+
 /// Everything that select and advance promise, of two states.
 void expect_equal_states(const Arrays& a, const Arrays& b) {
+  EXPECT_EQ(a.parents, b.parents);
+  EXPECT_EQ(a.stops, b.stops);
   EXPECT_EQ(a.done, b.done);
   EXPECT_EQ(a.improvable, b.improvable);
   EXPECT_EQ(a.lengths, b.lengths);
   EXPECT_EQ(a.pool_lengths, b.pool_lengths);
-  EXPECT_EQ(a.pool_done, b.pool_done);
+  EXPECT_EQ(a.pool_stops, b.pool_stops);
   EXPECT_TRUE(same_bits(a.scores, b.scores));
   EXPECT_TRUE(same_bits(a.pool_scores, b.pool_scores));
   for (int64_t n = 0; n < a.state.num_rows; ++n) {
@@ -31,11 +45,21 @@ void expect_equal_states(const Arrays& a, const Arrays& b) {
     const int64_t pool_length = a.pool_lengths[static_cast<size_t>(n)];
     EXPECT_EQ(a.row(a.pool_ids, n, pool_length), b.row(b.pool_ids, n, pool_length));
   }
+  for (const DecodeRules& rules : a.rules) {
+    if (!rules.return_scores) continue;
+    for (int64_t n = rules.first_row; n < rules.first_row + rules.num_rows; ++n) {
+      const auto row = static_cast<size_t>(n);
+      expect_close(a, a.log_probs, b.log_probs, n, rules.prompt_length, a.lengths[row]);
+      expect_close(a, a.pool_log_probs, b.pool_log_probs, n, rules.prompt_length,
+                   a.pool_lengths[row]);
+    }
+  }
 }
 
 struct Hypothesis {
   std::vector<int32_t> ids;
   float score;
+  Stop stop = Stop::none;
 };
 
 /// A model: logits that depend on all ids so far.
@@ -44,19 +68,45 @@ std::vector<float> model_logits(uint32_t seed, const std::vector<int32_t>& ids, 
   return random_scores(seed, V);
 }
 
-/// Log-probabilities (beams) or logits (greedy) of the next id after the rules, by way of the
-/// tested op.
-std::vector<float> next_scores(Context& ctx, uint32_t seed, const DecodeRules& rules,
-                               const std::vector<int32_t>& ids, int64_t V) {
-  Arrays one({rules}, static_cast<int64_t>(ids.size()) + 1, V);
-  one.logits = {};
-  for (int b = 0; b < rules.num_beams; ++b) {
-    one.set_row(b, ids);
-    const std::vector<float> logits = model_logits(seed, ids, V);
-    one.logits.insert(one.logits.end(), logits.begin(), logits.end());
+/// Whether the log-probabilities that stand by the new tokens of a row are the model's.
+void expect_model_log_probs(uint32_t seed, const std::vector<int32_t>& ids, int32_t prompt_length,
+                            const float* log_probs, int64_t V) {
+  std::vector<int32_t> past(ids.begin(), ids.begin() + prompt_length);
+  for (auto t = static_cast<size_t>(prompt_length); t < ids.size(); ++t) {
+    std::vector<float> expected = model_logits(seed, past, V);
+    ref::log_softmax(expected.data(), 1, V, expected.data());
+    EXPECT_NEAR(log_probs[t], expected[static_cast<size_t>(ids[t])], 1e-5f);
+    past.push_back(ids[t]);
   }
+}
+
+/// Why the last of a row's ids ends it.
+Stop stop_of(const DecodeRules& rules, const std::vector<int32_t>& ids) {
+  const int32_t* const end = rules.stop_ids + rules.num_stop_ids;
+  if (std::find(rules.stop_ids, end, ids.back()) != end) return Stop::stop_id;
+  if (rules.stop_strings != nullptr) {
+    std::string text;
+    for (size_t t = static_cast<size_t>(rules.prompt_length); t < ids.size(); ++t) {
+      text += (*rules.stop_strings->table)[ids[t]];
+    }
+    const size_t old = text.size() - (*rules.stop_strings->table)[ids.back()].size();
+    for (const std::string& string : rules.stop_strings->strings) {
+      const size_t at = text.rfind(string);
+      if (at != std::string::npos && at + string.size() > old) return Stop::stop_string;
+    }
+  }
+  return static_cast<int32_t>(ids.size()) == rules.max_length ? Stop::max_length : Stop::none;
+}
+
+/// Log-probabilities (beams) or logits (other rows) of the next id after the rules, by way of the
+/// tested op.
+std::vector<float> next_scores(Context& ctx, uint32_t seed, DecodeRules rules,
+                               const std::vector<int32_t>& ids, int64_t V) {
+  rules.num_rows = 1;
+  Arrays one({rules}, static_cast<int64_t>(ids.size()) + 1, V);
+  one.set_row(0, ids);
+  one.logits = model_logits(seed, ids, V);
   process(ctx, one.view(), std::vector<int32_t>{0});
-  one.logits.resize(static_cast<size_t>(V));
   return one.logits;
 }
 
@@ -64,7 +114,7 @@ std::vector<float> next_scores(Context& ctx, uint32_t seed, const DecodeRules& r
 /// finished.
 std::vector<Hypothesis> search(Context& ctx, uint32_t seed, const DecodeRules& rules,
                                const std::vector<int32_t>& prompt, int64_t V) {
-  const auto W = static_cast<size_t>(rules.num_beams);
+  const auto W = static_cast<size_t>(rules.num_rows);
   const size_t K = static_cast<size_t>(rules.num_candidates());
   const auto better = [](const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; };
   std::vector<Hypothesis> running(W, {prompt, -1e9f});
@@ -91,14 +141,14 @@ std::vector<Hypothesis> search(Context& ctx, uint32_t seed, const DecodeRules& r
     bool any_goes_on = false;
     std::vector<Hypothesis> goes_on;
     for (size_t c = 0; c < K; ++c) {
-      const int32_t id = next[c].ids.back();
-      const bool ends = static_cast<int32_t>(next[c].ids.size()) == rules.max_length ||
-                        std::count(rules.stop_ids, rules.stop_ids + rules.num_stop_ids, id) > 0;
+      const Stop stop = stop_of(rules, next[c].ids);
+      const bool ends = stop != Stop::none;
       any_goes_on |= !ends;
       // One that ended goes on only where nothing else is left: all others are suppressed, say.
       goes_on.push_back({next[c].ids, next[c].score + (ends ? -1e9f : 0.0f)});
       const float score = per_token(next[c].score, new_tokens);
-      if (ends && c < W && may_finish && score > -1e9f) finished.push_back({next[c].ids, score});
+      if (ends && c < W && may_finish && score > -1e9f)
+        finished.push_back({next[c].ids, score, stop});
     }
     std::stable_sort(goes_on.begin(), goes_on.end(), better);
     goes_on.resize(W);
@@ -117,14 +167,22 @@ std::vector<Hypothesis> search(Context& ctx, uint32_t seed, const DecodeRules& r
   }
 }
 
+/// Strings that some rows come to hold; the ids stand for a, b, nothing, ab, a, b, ...
+StopStrings stop_strings_of(int64_t V) {
+  const std::string_view pieces[] = {"a", "b", "", "ab"};
+  std::vector<std::string_view> tokens;
+  for (int64_t id = 0; id < V; ++id) tokens.push_back(pieces[id % 4]);
+  return {std::make_shared<const TokenBytes>(tokens), {"bba", "aaab", "babab"}};
+}
+
 /// One covering set of options: every request of a test gets another combination.
 DecodeRules option_mix(uint32_t n, int32_t prompt_length, const std::vector<int32_t>& suppressed,
-                       const std::vector<IdBias>& biased) {
+                       const std::vector<IdBias>& biased, const StopStrings& strings) {
   const int32_t beams[] = {2, 1, 4, 5, 3};
   const float penalties[] = {1, -1, 0, 2, 0.6f};
   const EarlyStopping stops[] = {EarlyStopping::no, EarlyStopping::yes, EarlyStopping::never};
   DecodeRules rules;
-  rules.num_beams = beams[n % 5];
+  rules.num_rows = beams[n % 5];
   rules.prompt_length = prompt_length;
   rules.length_penalty = penalties[n / 5 % 5];
   rules.early_stopping = stops[n % 3];
@@ -140,6 +198,8 @@ DecodeRules option_mix(uint32_t n, int32_t prompt_length, const std::vector<int3
   rules.num_suppressed = n / 9 % 3 == 0 ? static_cast<int32_t>(suppressed.size()) : 0;
   rules.biased = biased.data();
   rules.num_biased = n / 10 % 3 == 0 ? static_cast<int32_t>(biased.size()) : 0;
+  rules.return_scores = n / 3 % 2 == 0;
+  rules.stop_strings = n / 11 % 2 == 0 ? &strings : nullptr;
   return rules;
 }
 
@@ -148,23 +208,26 @@ DecodeRules option_mix(uint32_t n, int32_t prompt_length, const std::vector<int3
 void run_searches(Context& ctx, uint32_t first, int64_t V) {
   const std::vector<int32_t> suppressed = {0};
   const std::vector<IdBias> biased = {{1, 1.0f}, {2, -1.0f}};
+  const StopStrings strings = stop_strings_of(V);
   std::vector<DecodeRules> rules;
   for (uint32_t n = first; n < first + 6; ++n) {
-    rules.push_back(option_mix(n, static_cast<int32_t>(1 + n % 3), suppressed, biased));
+    rules.push_back(option_mix(n, static_cast<int32_t>(1 + n % 3), suppressed, biased, strings));
   }
   Arrays arrays(rules, 20, V);
   std::vector<std::vector<int32_t>> prompts;
   for (const DecodeRules& request : arrays.rules) {
     prompts.emplace_back(static_cast<size_t>(request.prompt_length), 3);
-    for (int32_t b = 0; b < request.num_beams; ++b)
-      arrays.set_row(request.first_row + b, prompts.back());
+    for (int32_t row = request.first_row; row < request.first_row + request.num_rows; ++row) {
+      arrays.set_row(row, prompts.back());
+      arrays.pool_lengths[static_cast<size_t>(row)] = request.prompt_length;
+    }
   }
   // The cache of each row's lane: which id was stored at each position.
   std::vector<int32_t> cache = arrays.ids;
   for (std::vector<int32_t> active = arrays.active(); !active.empty(); active = arrays.active()) {
     for (const int32_t slot : active) {
       const DecodeRules& request = arrays.rules[static_cast<size_t>(slot)];
-      for (int32_t n = request.first_row; n < request.first_row + request.num_beams; ++n) {
+      for (int32_t n = request.first_row; n < request.first_row + request.num_rows; ++n) {
         const std::vector<int32_t> ids =
             arrays.row(arrays.ids, n, arrays.lengths[static_cast<size_t>(n)]);
         const std::vector<float> logits = model_logits(first, ids, V);
@@ -182,13 +245,13 @@ void run_searches(Context& ctx, uint32_t first, int64_t V) {
 
     for (const int32_t slot : active) {
       const DecodeRules& request = arrays.rules[static_cast<size_t>(slot)];
-      for (int32_t b = 0; b < request.num_beams; ++b) {  // what the next pass does
+      for (int32_t b = 0; b < request.num_rows; ++b) {  // what the next pass does
         const int64_t n = request.first_row + b;
         const int64_t last = n * 20 + arrays.lengths[static_cast<size_t>(n)] - 1;
         arrays.lanes[static_cast<size_t>(last)] = b;
         cache[static_cast<size_t>(last)] = arrays.ids[static_cast<size_t>(last)];
       }
-      for (int64_t n = request.first_row; n < request.first_row + request.num_beams; ++n) {
+      for (int64_t n = request.first_row; n < request.first_row + request.num_rows; ++n) {
         for (int64_t t = 0; t < arrays.lengths[static_cast<size_t>(n)]; ++t) {
           const int64_t lane = request.first_row + arrays.lanes[static_cast<size_t>(n * 20 + t)];
           ASSERT_EQ(cache[static_cast<size_t>(lane * 20 + t)],
@@ -200,25 +263,32 @@ void run_searches(Context& ctx, uint32_t first, int64_t V) {
   for (size_t slot = 0; slot < arrays.rules.size(); ++slot) {
     const DecodeRules& request = arrays.rules[slot];
     std::vector<Hypothesis> got;
-    for (int64_t n = request.first_row; n < request.first_row + request.num_beams; ++n) {
+    const std::vector<float>& log_probs =
+        request.num_rows == 1 ? arrays.log_probs : arrays.pool_log_probs;
+    for (int64_t n = request.first_row; n < request.first_row + request.num_rows; ++n) {
       const auto at = static_cast<size_t>(n);
-      if (request.num_beams == 1) {
-        got.push_back({arrays.row(arrays.ids, n, arrays.lengths[at]), 0});
-      } else if (arrays.pool_done[at] != 0) {
-        got.push_back(
-            {arrays.row(arrays.pool_ids, n, arrays.pool_lengths[at]), arrays.pool_scores[at]});
+      if (request.num_rows == 1) {
+        got.push_back({arrays.row(arrays.ids, n, arrays.lengths[at]), 0, arrays.stops[at]});
+      } else if (arrays.pool_stops[at] != Stop::none) {
+        got.push_back({arrays.row(arrays.pool_ids, n, arrays.pool_lengths[at]),
+                       arrays.pool_scores[at], arrays.pool_stops[at]});
+      } else {
+        continue;
+      }
+      if (request.return_scores) {
+        expect_model_log_probs(first, got.back().ids, request.prompt_length,
+                               log_probs.data() + n * arrays.state.capacity, V);
       }
     }
-    if (request.num_beams == 1) {
+    if (request.num_rows == 1) {
       std::vector<int32_t> ids = prompts[slot];
       do {
         const std::vector<float> scores = next_scores(ctx, first, request, ids, V);
         ids.push_back(
             static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin()));
-      } while (static_cast<int32_t>(ids.size()) < request.max_length &&
-               std::count(request.stop_ids, request.stop_ids + request.num_stop_ids, ids.back()) ==
-                   0);
+      } while (stop_of(request, ids) == Stop::none);
       EXPECT_EQ(got[0].ids, ids) << "first " << first << " slot " << slot << " V " << V;
+      EXPECT_EQ(got[0].stop, stop_of(request, ids));
       continue;
     }
     const std::vector<Hypothesis> expected = search(ctx, first, request, prompts[slot], V);
@@ -227,17 +297,96 @@ void run_searches(Context& ctx, uint32_t first, int64_t V) {
       EXPECT_EQ(got[i].ids, expected[i].ids) << "first " << first << " slot " << slot << " V " << V;
       EXPECT_EQ(got[i].score, expected[i].score)
           << "first " << first << " slot " << slot << " V " << V;
+      EXPECT_EQ(got[i].stop, expected[i].stop);
     }
   }
 }
 
 TEST(Advance, searches_equal_one_that_keeps_objects_for_all_options) {
   for (const CpuIsa isa : isas()) {
-    Context ctx = make_context(isa, isa == CpuIsa::avx2 ? 1 : 2);
+    Context one = make_context(isa, 1);
+    Context three = make_context(isa, 3);
     for (uint32_t first = 0; first < 300; first += 6) {
+      Context& ctx = first % 60 == 0 ? three : one;
       // Four ids are just enough for three stop ids; with few ids there are fewer than K of them.
       for (const int64_t V : {4, 5, 7, 61}) {
         run_searches(ctx, first, V);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+/// Runs rows that draw for themselves, checking every step against ref and the end against one row
+/// at a time.
+void run_free_rows(Context& ctx, uint32_t first, int64_t V) {
+  const std::vector<int32_t> suppressed = {0};
+  const std::vector<IdBias> biased = {{1, 1.0f}, {2, -1.0f}};
+  const StopStrings strings = stop_strings_of(V);
+  const std::vector<int32_t> prompt = {3, 1};
+  std::vector<DecodeRules> rules;
+  for (uint32_t n = first; n < first + 4; ++n) {
+    rules.push_back(option_mix(n, 2, suppressed, biased, strings));
+    rules.back().mode = DecodeMode::sample;
+    rules.back().num_rows = static_cast<int32_t>(1 + n % 3);
+    rules.back().filter = {.temperature = n % 2 == 0 ? 1.0f : 2.0f, .top_k = n % 3 == 0 ? 3 : 0};
+    rules.back().seed = uint64_t{n} << 33;
+    rules.back().sequence = n;
+  }
+  Arrays arrays(rules, 20, V);
+  for (int64_t n = 0; n < arrays.state.num_rows; ++n) arrays.set_row(n, prompt);
+  for (std::vector<int32_t> active = arrays.active(); !active.empty(); active = arrays.active()) {
+    int32_t count = 0;  // the rows that go on have their logits one after the other
+    for (const int32_t slot : active) {
+      const DecodeRules& request = arrays.rules[static_cast<size_t>(slot)];
+      for (int32_t n = request.first_row; n < request.first_row + request.num_rows; ++n) {
+        const auto row = static_cast<size_t>(n);
+        arrays.logit_rows[row] = arrays.stops[row] == Stop::none ? count++ : -1;
+        if (arrays.logit_rows[row] < 0) continue;
+        const std::vector<float> logits =
+            model_logits(first, arrays.row(arrays.ids, n, arrays.lengths[row]), V);
+        std::copy(logits.begin(), logits.end(), arrays.logits.begin() + arrays.logit_rows[row] * V);
+      }
+    }
+    process(ctx, arrays.view(), active);
+    select(ctx, arrays.view(), active);
+    Arrays expected = arrays;
+    ref::advance(expected.view(), active);
+    advance(ctx, arrays.view(), active);
+    expect_equal_states(arrays, expected);
+    ASSERT_FALSE(testing::Test::HasFailure()) << "first " << first << " V " << V;
+  }
+  for (const DecodeRules& request : arrays.rules) {
+    for (int32_t sample = 0; sample < request.num_rows; ++sample) {
+      const int64_t n = request.first_row + sample;
+      const auto row = static_cast<size_t>(n);
+      std::vector<int32_t> ids = prompt;
+      do {
+        const DrawKey key{.seed = request.seed,
+                          .sequence = request.sequence,
+                          .sample = static_cast<uint32_t>(sample),
+                          .step = static_cast<uint32_t>(ids.size() - prompt.size())};
+        ids.push_back(
+            ref::draw(next_scores(ctx, first, request, ids, V), request.filter, key)[0].id);
+      } while (stop_of(request, ids) == Stop::none);
+      EXPECT_EQ(arrays.row(arrays.ids, n, arrays.lengths[row]), ids)
+          << "first " << first << " row " << n << " V " << V;
+      EXPECT_EQ(arrays.stops[row], stop_of(request, ids));
+      if (request.return_scores) {
+        expect_model_log_probs(first, ids, 2, &arrays.log_probs[row * 20], V);
+      }
+    }
+  }
+}
+
+TEST(Advance, free_rows_draw_append_and_end_each_for_itself) {
+  for (const CpuIsa isa : isas()) {
+    Context one = make_context(isa, 1);
+    Context three = make_context(isa, 3);
+    for (uint32_t first = 0; first < 300; first += 4) {
+      Context& ctx = first % 60 == 0 ? three : one;
+      for (const int64_t V : {4, 7, 61}) {
+        run_free_rows(ctx, first, V);
         if (HasFailure()) return;
       }
     }
@@ -248,7 +397,7 @@ TEST(DecodeOps, a_second_step_allocates_nothing) {
   std::vector<DecodeRules> rules(2);
   rules[0].max_length = rules[1].max_length = 30;
   rules[0].repetition_penalty = 1.2f;
-  rules[1].num_beams = 4;
+  rules[1].num_rows = 4;
   rules[1].prompt_length = 1;
   Arrays arrays(rules, 40, 9000);
   for (int64_t n = 0; n < 5; ++n) arrays.set_row(n, {1});

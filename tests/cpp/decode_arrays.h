@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <utility>
 #include <vector>
@@ -50,27 +51,39 @@ struct Arrays {
     state.capacity = capacity;
     state.vocab = vocab;
     for (DecodeRules& request : rules) {
+      if (request.num_rows > 1 && request.mode == DecodeMode::greedy) {
+        request.mode = DecodeMode::beams;
+      }
       request.first_row = state.num_rows;
-      logit_rows.push_back(state.num_rows);
-      state.num_rows += request.num_beams;
+      state.num_rows += request.num_rows;
     }
     state.num_requests = static_cast<int32_t>(rules.size());
     const auto N = static_cast<size_t>(state.num_rows);
     const size_t cells = N * static_cast<size_t>(capacity);
     for (auto* table : {&ids, &lanes, &pool_ids, &spare_ids, &spare_lanes, &spare_pool})
       table->resize(cells);
+    for (auto* table : {&log_probs, &pool_log_probs, &spare_log_probs}) table->resize(cells);
     improvable.assign(rules.size(), 1);
     done.assign(rules.size(), 0);
+    winner.assign(rules.size(), 0);
+    has_tried.assign(rules.size(), 0);
+    contrast.resize(rules.size());
+    logit_rows.resize(N);
+    std::iota(logit_rows.begin(), logit_rows.end(), 0);
+    parents.assign(N, 0);
+    stops.assign(N, Stop::none);
     lengths.assign(N, 0);
     pool_lengths.assign(N, 0);
     pool_scores.assign(N, -1e9f);
-    pool_done.assign(N, 0);
+    pool_stops.assign(N, Stop::none);
     scores.assign(N, -1e9f);
     for (const DecodeRules& request : rules) scores[static_cast<size_t>(request.first_row)] = 0;
     candidate_scores.resize(N * kMaxCandidatesPerRow);
+    candidate_log_probs.resize(N * kMaxCandidatesPerRow);
     candidate_beams.resize(N * kMaxCandidatesPerRow);
     candidate_ids.resize(N * kMaxCandidatesPerRow);
     logits.resize(N * static_cast<size_t>(vocab));
+    model_logits.resize(logits.size());
   }
   Arrays(const Arrays&) = default;
 
@@ -78,6 +91,16 @@ struct Arrays {
     state.rules = rules.data();
     state.logit_row = logit_rows.data();
     state.improvable = improvable.data();
+    state.winner = winner.data();
+    state.has_tried = has_tried.data();
+    state.contrast = contrast.data();
+    state.log_probs = log_probs.data();
+    state.parents = parents.data();
+    state.stops = stops.data();
+    state.pool_log_probs = pool_log_probs.data();
+    state.candidate_log_probs = candidate_log_probs.data();
+    state.spare_log_probs = spare_log_probs.data();
+    state.model_logits = model_logits.data();
     state.done = done.data();
     state.ids = ids.data();
     state.lanes = lanes.data();
@@ -86,7 +109,7 @@ struct Arrays {
     state.pool_ids = pool_ids.data();
     state.pool_lengths = pool_lengths.data();
     state.pool_scores = pool_scores.data();
-    state.pool_done = pool_done.data();
+    state.pool_stops = pool_stops.data();
     state.candidate_scores = candidate_scores.data();
     state.candidate_beams = candidate_beams.data();
     state.candidate_ids = candidate_ids.data();
@@ -117,8 +140,12 @@ struct Arrays {
   std::vector<DecodeRules> rules;
   std::vector<int32_t> logit_rows, ids, lanes, pool_ids, spare_ids, spare_lanes, spare_pool;
   std::vector<int32_t> lengths, pool_lengths, candidate_beams, candidate_ids;
-  std::vector<float> scores, pool_scores, candidate_scores, logits;
-  std::vector<uint8_t> improvable, done, pool_done;
+  std::vector<int32_t> winner, parents;
+  std::vector<float> scores, pool_scores, candidate_scores, logits, model_logits;
+  std::vector<float> log_probs, pool_log_probs, spare_log_probs, candidate_log_probs;
+  std::vector<uint8_t> improvable, done, has_tried;
+  std::vector<Stop> stops, pool_stops;
+  std::vector<ContrastRows> contrast;
 };
 
 }  // namespace fuseq::inline v0

@@ -114,7 +114,7 @@ TEST_P(EverySpec, cached_equals_uncached) {
     const std::vector<float> whole = forward(model(), {pair});
     for (const size_t piece : {size_t{1}, size_t{7}, size_t{16}}) {
       Session session(model());
-      const RequestId sequence = session.open(pair.encoder, 64);
+      const RequestId sequence = session.open({.encoder_ids = pair.encoder}, 64);
       std::vector<float> pieces;
       for (size_t at = 0; at < pair.decoder.size(); at += piece) {
         const size_t count = std::min(piece, pair.decoder.size() - at);
@@ -360,9 +360,9 @@ TEST(Generate, can_be_interrupted_and_used_again) {
   const auto model = gpt2_model();
   const Ids prompt{1};
   const std::vector<Prompt> prompts(2000, Prompt{.decoder_ids = prompt});
-  EXPECT_THROW(
-      (void)generate(*model, prompts, {.max_length = 60, .min_length = 60}, [] { return true; }),
-      Error);
+  EXPECT_THROW((void)generate(*model, prompts, {.max_length = 60, .min_length = 60},
+                              {.interrupted = [] { return true; }}),
+               Error);
   EXPECT_EQ(generate(*model, {{prompts[0]}}, {.max_length = 9, .min_length = 9})[0][0].ids.size(),
             9u);
 }

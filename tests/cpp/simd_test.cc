@@ -1,12 +1,77 @@
 // SPDX-License-Identifier: Apache-2.0
-// f32x16: the portable one directly, and exp, tanh and erf of every instruction set through the
-// activations of linear.
+// f32x16: the portable one directly; exp, tanh and erf of every instruction set through the
+// activations of linear; u32x16 and log through functions on arrays, for which this file is also
+// compiled once per instruction set.
+#include <cstdint>
+
+#include "kernels/cpu/per_isa.h"
+
+namespace fuseq::inline v0::cpu {
+
+FUSEQ_DECLARE_PER_ISA(
+    /* a + b, a ^ b, a & b, a | b, a >> 23, low and high of a * b, bits of to_float(a), 0 ... 15 */
+    void test_u32(const int32_t* a, const int32_t* b, uint32_t (*results)[16]);
+    /* load_u32_n(p, n) */
+    void test_load_u32(const int32_t* p, int64_t n, uint32_t* lanes);
+    /* bits of first(n), of mask_from_bits(mask), and of their and */
+    void test_masks(int64_t n, uint32_t mask, uint32_t* results);
+    /* log or minus_log_of_rest of count values, a multiple of 16 */
+    void test_log(const float* x, int64_t count, bool of_rest, float* y))
+
+}  // namespace fuseq::inline v0::cpu
+
+#if defined(FUSEQ_ISA_NAMESPACE)
+
+#include "kernels/cpu/simd/vec.h"
+
+namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
+
+void test_u32(const int32_t* a, const int32_t* b, uint32_t (*results)[16]) {
+  const u32x16 x = load_u32_n(a, 16);
+  const u32x16 y = load_u32_n(b, 16);
+  const u32x16_product product = multiply_wide(x, y);
+  const auto write = [&](u32x16 v) { store(reinterpret_cast<float*>(*results++), as_f32(v)); };
+  write(x + y);
+  write(x ^ y);
+  write(x & y);
+  write(x | y);
+  write(shift_right<23>(x));
+  write(product.low);
+  write(product.high);
+  write(as_u32(to_float(x)));
+  write(iota_u32());
+}
+
+void test_load_u32(const int32_t* p, int64_t n, uint32_t* lanes) {
+  store(reinterpret_cast<float*>(lanes), as_f32(load_u32_n(p, n)));
+}
+
+void test_masks(int64_t n, uint32_t mask, uint32_t* results) {
+  results[0] = bits(first(n));
+  results[1] = bits(mask_from_bits(mask));
+  results[2] = bits(first(n) & mask_from_bits(mask));
+}
+
+void test_log(const float* x, int64_t count, bool of_rest, float* y) {
+  for (int64_t i = 0; i < count; i += 16) {
+    store(y + i, of_rest ? minus_log_of_rest(load(x + i)) : log(load(x + i)));
+  }
+}
+
+}  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE
+
+#else
+
 #define FUSEQ_ISA_NAMESPACE simd_test_portable
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include "base/half.h"
@@ -165,5 +230,123 @@ TEST(SimdPortable, reductions_masks_and_rounding) {
   EXPECT_EQ(simd::exp2_int(simd::splat(-126.0f)).lane[0], 0x1p-126f);
 }
 
+// ---- u32x16, log
+// ----------------------------------------------------------------------------------
+
+TEST(SimdU32, equals_integers_of_32_bits_on_every_instruction_set) {
+  std::mt19937 random(1);
+  const uint32_t edges[] = {0,          1,          0xffff,     0x10000,    0xffffff,
+                            0x1000001,  0x7fffffff, 0x80000000, 0x80000080, 0x80000180,
+                            0xfffffeff, 0xffffff7f, 0xffffff80, 0xffffffff};
+  for (int round = 0; round < 500; ++round) {
+    int32_t a[16], b[16];
+    for (int i = 0; i < 16; ++i) {
+      const auto one = [&]() -> uint32_t {
+        const uint32_t word = static_cast<uint32_t>(random());
+        return word % 4 == 0 ? edges[(word >> 8) % std::size(edges)] : word >> (word >> 3 & 15u);
+      };
+      a[i] = static_cast<int32_t>(one());
+      b[i] = static_cast<int32_t>(one());
+    }
+    for (const CpuIsa isa : instruction_sets()) {
+      uint32_t got[9][16];
+      FUSEQ_PICK(isa, test_u32)(a, b, got);
+      for (uint32_t i = 0; i < 16; ++i) {
+        const auto x = static_cast<uint32_t>(a[i]);
+        const auto y = static_cast<uint32_t>(b[i]);
+        const uint64_t product = uint64_t{x} * y;
+        const uint32_t wanted[] = {x + y,
+                                   x ^ y,
+                                   x & y,
+                                   x | y,
+                                   x >> 23,
+                                   static_cast<uint32_t>(product),
+                                   static_cast<uint32_t>(product >> 32),
+                                   std::bit_cast<uint32_t>(static_cast<float>(x)),
+                                   i};
+        for (size_t op = 0; op < 9; ++op) {
+          ASSERT_EQ(got[op][i], wanted[op]) << name(isa) << " op " << op << " " << x << " " << y;
+        }
+      }
+    }
+  }
+}
+
+TEST(SimdU32, masks_have_one_bit_for_each_lane) {
+  for (const CpuIsa isa : instruction_sets()) {
+    for (int64_t n = 0; n <= 16; ++n) {
+      for (const uint32_t mask : {0u, 1u, 0x80u, 0x100u, 0x8000u, 0xa5c3u, 0xffffu}) {
+        uint32_t got[3];
+        FUSEQ_PICK(isa, test_masks)(n, mask, got);
+        EXPECT_EQ(got[0], (1u << n) - 1);
+        EXPECT_EQ(got[1], mask);
+        EXPECT_EQ(got[2], mask & ((1u << n) - 1));
+      }
+    }
+  }
+}
+
+TEST(SimdU32, part_loads_touch_no_memory_past_their_elements) {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  void* const memory =
+      mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  auto* const end = reinterpret_cast<int32_t*>(static_cast<char*>(memory) + page);
+  ASSERT_EQ(mprotect(end, page, PROT_NONE), 0);
+  for (int32_t i = 1; i <= 16; ++i) end[-i] = -i;
+  for (const CpuIsa isa : instruction_sets()) {
+    for (int64_t n = 0; n <= 16; ++n) {
+      uint32_t lanes[16];
+      FUSEQ_PICK(isa, test_load_u32)(end - n, n, lanes);
+      for (int64_t i = 0; i < 16; ++i) {
+        EXPECT_EQ(static_cast<int32_t>(lanes[i]), i < n ? i - n : 0) << name(isa) << " " << n;
+      }
+    }
+  }
+  munmap(memory, 2 * page);
+}
+
+/// log(x), or -log(1 - x), of every instruction set against double.
+void expect_log(std::vector<float> x, bool of_rest, double absolute, double relative) {
+  x.resize((x.size() + 15) / 16 * 16, x.back());
+  std::vector<float> first;
+  for (const CpuIsa isa : instruction_sets()) {
+    std::vector<float> y(x.size());
+    FUSEQ_PICK(isa, test_log)(x.data(), std::ssize(x), of_rest, y.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double wanted = of_rest ? -std::log1p(-double{x[i]}) : std::log(double{x[i]});
+      ASSERT_NEAR(y[i], wanted, absolute + relative * std::abs(wanted))
+          << name(isa) << " of " << x[i] << (of_rest ? " rest" : "");
+    }
+    if (isa == CpuIsa::portable) continue;
+    if (first.empty()) first = y;
+    EXPECT_EQ(first, y) << name(isa);
+  }
+}
+
+TEST(SimdMath, log_is_accurate_on_every_instruction_set) {
+  std::vector<float> small, around, large;
+  for (double x = 1.1e-10; x < 0.5; x *= 1.00003) small.push_back(static_cast<float>(x));
+  for (double x = 0.5; x < 2; x += 1.1e-6) around.push_back(static_cast<float>(x));
+  for (float x = 0.99999f; x < 1.00001f; x = std::nextafter(x, 2.0f)) around.push_back(x);
+  for (double x = 2; x < 20; x *= 1.00003) large.push_back(static_cast<float>(x));
+  large.insert(large.end(), {1e30f, 3.4028235e38f, 1.17549435e-38f, 1e-30f});
+  expect_log(small, false, 0, 2e-7);
+  expect_log(around, false, 1e-7, 0);
+  expect_log(large, false, 0, 2e-7);
+}
+
+TEST(SimdMath, minus_log_of_rest_is_accurate_on_every_instruction_set) {
+  std::vector<float> values;
+  for (double v = 0x1p-33; v < 0.1; v *= 1.00003) values.push_back(static_cast<float>(v));
+  for (double v = 0.1; v < 1; v += 1.3e-6) values.push_back(static_cast<float>(v));
+  for (float v = 0.99998f; v < 1; v = std::nextafter(v, 2.0f)) values.push_back(v);
+  values.insert(values.end(),
+                {0.0f, 0x1p-33f, 0x1p-32f, 0.25f, std::nextafter(0.25f, 0.0f), 1 - 0x1p-24f});
+  expect_log(values, true, 0, 2.5e-7);
+}
+
 }  // namespace
 }  // namespace fuseq::inline v0::op_test
+
+#endif

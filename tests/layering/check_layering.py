@@ -16,10 +16,17 @@ ROOT = Path(__file__).resolve().parents[2]
 VALUE_TYPES = {
     f"fuseq/{name}.h"
     for name in (
-        "context", "copy", "device", "dtype", "error", "export", "shape", "tensor", "version",
+        "context", "copy", "device", "dtype", "error", "export", "shape", "tensor", "token_bytes",
+        "version",
     )
 }  # fmt: skip
-OPS = VALUE_TYPES | {"fuseq/kernels.h", "fuseq/ops.h", "fuseq/options.h", "fuseq/spec.h"}
+OPS = VALUE_TYPES | {
+    "fuseq/kernels.h",
+    "fuseq/ops.h",
+    "fuseq/options.h",
+    "fuseq/spec.h",
+    "fuseq/token_sampler.h",
+}
 FILES = OPS | {"fuseq/files.h", "fuseq/model.h"}
 MODEL = FILES
 
@@ -30,7 +37,7 @@ LAYERS: dict[str, tuple[set[str], set[str] | None]] = {
     "csrc/src/kernels": ({"base", "kernels"}, OPS),
     "csrc/src/model": ({"base", "io", "kernels", "model"}, MODEL),
     "csrc/src/decode": ({"base", "io", "kernels", "model", "decode"}, None),
-    "csrc/src/capi": (set(), None),
+    "csrc/src/capi": ({"capi"}, None),
     "csrc/bindings": (set(), None),
     "csrc/include": (set(), None),
     "tests/embed": (set(), None),
@@ -126,7 +133,8 @@ def check_includes(root: Path) -> Iterator[str]:
 # Package or module of python/fuseq: what of fuseq it may import; the others may import anything.
 PYTHON_LAYERS = {
     "ops": {"_core"},
-    "samplers": {"_core"},
+    "prompts": {"_core"},
+    "samplers": {"_core", "samplers"},
     "tokenizers": {"_core", "tokenizers"},
     "presets": {"_core", "tokenizers", "presets"},
 }

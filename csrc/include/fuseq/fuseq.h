@@ -6,6 +6,7 @@
 #include "fuseq/generate.h"
 #include "fuseq/model.h"
 #include "fuseq/options.h"
+#include "fuseq/search.h"
 #include "fuseq/session.h"
 #include "fuseq/spec.h"
 #include "fuseq/version.h"

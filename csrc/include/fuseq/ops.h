@@ -227,4 +227,24 @@ FUSEQ_API void dense_attention(Context& ctx, const DenseAttentionArgs& args);
 /// y = log(softmax(x)) for every row of x [N, V] f32; y may be x.
 FUSEQ_API void log_softmax(Context& ctx, ConstView x, View y);
 
+/// One draw from softmax(logits / temperature) of every row, filtered by top_k, top_p and min_p in
+/// this order; the fields mean what they mean in GenerationOptions.
+struct SampleArgs {
+  ConstView logits{};  ///< [N, V] f32; rows may be strided
+  float temperature = 1;
+  int32_t top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+  bool top_p_of_all = false;
+  uint64_t seed = 0;
+  int64_t sequence = 0;  ///< of row 0; row n draws with sequence + n
+  uint32_t sample = 0;
+  uint32_t step = 0;
+  std::span<int32_t> ids{};  ///< [N]
+};
+
+/// Equal arguments give equal ids, for any number of threads; a row does not depend on the others.
+/// Throws Error(value) or Error(type) naming the argument.
+FUSEQ_API void sample(Context& ctx, const SampleArgs& args);
+
 }  // namespace fuseq::inline v0

@@ -20,8 +20,8 @@ class DecodeArrays {
   [[nodiscard]] const DecodeState& state() const noexcept { return state_; }
   /// Room for rows of `capacity` tokens; what rows hold stays.
   void reserve_capacity(int64_t capacity);
-  /// Room for the logits of `rows` rows; what they hold is lost.
-  void reserve_logits(int64_t rows);
+  /// Room for the logits of `rows` rows, and for a copy of them; what they hold is lost.
+  void reserve_logits(int64_t rows, bool with_model_logits);
   /// Gives the logits back to the system.
   void release_logits();
 
@@ -32,8 +32,11 @@ class DecodeArrays {
   DecodeState state_;
   std::vector<std::shared_ptr<void>> fixed_;  ///< arrays that never change size
   std::shared_ptr<void> row_arrays_;          ///< the [N][C] arrays, one after another
-  std::shared_ptr<void> logits_;
-  int64_t logit_rows_ = 0;
+  struct Logits {
+    std::shared_ptr<void> memory;
+    int64_t rows = 0;
+  };
+  Logits logits_, model_logits_;
 };
 
 }  // namespace fuseq::inline v0

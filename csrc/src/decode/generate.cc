@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// generate: a loop over the session that a model keeps.
+// generate and score: loops over the session that a model keeps.
 #include "fuseq/generate.h"
 
 #include <algorithm>
 #include <chrono>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 #include "base/message.h"
@@ -14,7 +16,7 @@ namespace fuseq::inline v0 {
 namespace {
 
 constexpr int kDefaultRows = 32;
-constexpr int kMaxBeams = 1024;
+constexpr int kMostRows = 1024;
 constexpr std::chrono::milliseconds kPollInterval{50};
 
 [[nodiscard]] std::vector<Request> make_requests(const Model& model,
@@ -22,9 +24,11 @@ constexpr std::chrono::milliseconds kPollInterval{50};
                                                  const GenerationOptions& options) {
   std::vector<Request> requests;
   requests.reserve(prompts.size());
-  for (const Prompt& prompt : prompts) {
+  for (Prompt prompt : prompts) {
+    if (prompt.sequence < 0 && !prompt.seed)
+      prompt.sequence = static_cast<int64_t>(requests.size());
     try {
-      requests.push_back(make_request(model.spec(), prompt, options, kMaxBeams));
+      requests.push_back(make_request(model.spec(), prompt, options, kMostRows));
     } catch (const Error& error) {
       fail(error.kind(), "prompts[", requests.size(), "]: ", error.what());
     }
@@ -32,52 +36,109 @@ constexpr std::chrono::milliseconds kPollInterval{50};
   return requests;
 }
 
-/// The model's own session, with room for num_beams.
-[[nodiscard]] Session::Impl& shared_session(const Model& model, int num_beams) {
-  auto& kept = model.impl().session;
-  if (kept == nullptr || static_cast<Session::Impl*>(kept.get())->options.max_rows < num_beams) {
-    kept = std::make_shared<Session::Impl>(
-        model, SessionOptions{.max_rows = std::max(kDefaultRows, num_beams)});
+/// The model's own session for as long as one call uses it.
+class SharedSession {
+ public:
+  SharedSession(const Model& model, const char* call) : owner_(model.impl()), lock_(take(call)) {
+    owner_.session_user = std::this_thread::get_id();
   }
-  return *static_cast<Session::Impl*>(kept.get());
-}
+  ~SharedSession() { owner_.session_user = std::thread::id(); }
+  SharedSession(const SharedSession&) = delete;
+  SharedSession& operator=(const SharedSession&) = delete;
+
+  /// With room for so many rows.
+  Session::Impl& with_rows(const Model& model, int num_rows) {
+    std::shared_ptr<void>& kept = owner_.session;
+    if (kept == nullptr || static_cast<Session::Impl*>(kept.get())->options.max_rows < num_rows) {
+      kept.reset();
+      kept = std::make_shared<Session::Impl>(
+          model, SessionOptions{.max_rows = std::max(kDefaultRows, num_rows)});
+    }
+    return *static_cast<Session::Impl*>(kept.get());
+  }
+
+ private:
+  [[nodiscard]] std::unique_lock<std::mutex> take(const char* call) const {
+    if (owner_.session_user == std::this_thread::get_id()) {
+      fail(ErrorKind::runtime, call,
+           ": must not be called from inside a callback of the same model's generate");
+    }
+    return std::unique_lock(owner_.session_mutex);
+  }
+
+  const Model::Impl& owner_;
+  std::unique_lock<std::mutex> lock_;
+};
+
+/// The requests of one call, the only ones of its session; whatever ends it, they leave.
+class Submitted {
+ public:
+  Submitted(Session::Impl& session, std::vector<Request> requests) : session_(session) {
+    ids_.reserve(requests.size());
+    for (Request& request : requests) ids_.push_back(session.enqueue(std::move(request)));
+  }
+  ~Submitted() { session_.drop_all(); }
+  Submitted(const Submitted&) = delete;
+  Submitted& operator=(const Submitted&) = delete;
+
+  [[nodiscard]] std::vector<std::vector<Hypothesis>> results() {
+    std::vector<std::vector<Hypothesis>> results;
+    results.reserve(ids_.size());
+    for (const RequestId id : ids_) {
+      results.push_back(std::move(session_.find("generate", id).results));
+    }
+    return results;
+  }
+
+ private:
+  Session::Impl& session_;
+  std::vector<RequestId> ids_;
+};
 
 }  // namespace
 
 std::vector<std::vector<Hypothesis>> generate(const Model& model, std::span<const Prompt> prompts,
-                                              const GenerationOptions& options) {
-  return generate(model, prompts, options, {});
+                                              const GenerationOptions& options,
+                                              const CallOptions& call) {
+  require(call.max_batch_size >= 0, "max_batch_size: must not be negative, got ",
+          call.max_batch_size);
+  require(!call.on_token || options.num_beams <= 1,
+          "on_token: must not come with beams, whose past may change, got num_beams ",
+          options.num_beams);
+  GenerationOptions seeded = options;
+  if (!seeded.seed) seeded.seed = fresh_seed();
+  std::vector<Request> requests = make_requests(model, prompts, seeded);
+  if (requests.empty()) return {};
+
+  const int rows_each = requests.front().rules.num_rows;
+  const int64_t wanted =
+      call.max_batch_size > 0
+          ? std::min<int64_t>(call.max_batch_size, static_cast<int64_t>(requests.size())) *
+                rows_each
+          : std::max(kDefaultRows / rows_each, 1) * int64_t{rows_each};
+  const auto num_rows =
+      static_cast<int>(std::min<int64_t>(wanted, kMostRows / rows_each * int64_t{rows_each}));
+
+  SharedSession shared(model, "generate");
+  Session::Impl& session = shared.with_rows(model, num_rows);
+  session.rows.set_limit(num_rows);
+  Submitted submitted(session, std::move(requests));
+  auto polled = std::chrono::steady_clock::now();
+  while (session.step(call.on_token)) {
+    if (!call.interrupted) continue;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - polled < kPollInterval) continue;
+    polled = now;
+    if (call.interrupted()) fail(ErrorKind::runtime, "generate: interrupted");
+  }
+  return submitted.results();
 }
 
-std::vector<std::vector<Hypothesis>> generate(const Model& model, std::span<const Prompt> prompts,
-                                              const GenerationOptions& options,
-                                              const std::function<bool()>& interrupted) {
-  std::vector<Request> requests = make_requests(model, prompts, options);
-  std::vector<std::vector<Hypothesis>> results(requests.size());
-  if (requests.empty()) return results;
-
-  const std::lock_guard lock(model.impl().session_mutex);
-  Session::Impl& session = shared_session(model, options.num_beams);
-  try {
-    std::vector<RequestId> ids;
-    for (Request& request : requests) ids.push_back(session.enqueue(std::move(request)));
-    auto polled = std::chrono::steady_clock::now();
-    while (session.step()) {
-      if (!interrupted) continue;
-      const auto now = std::chrono::steady_clock::now();
-      if (now - polled < kPollInterval) continue;
-      polled = now;
-      if (interrupted()) fail(ErrorKind::runtime, "generate: interrupted");
-    }
-    for (size_t i = 0; i < ids.size(); ++i) {
-      results[i] = std::move(session.find("generate", ids[i]).results);
-      session.requests.erase(ids[i]);
-    }
-  } catch (...) {
-    model.impl().session.reset();  // Requests under way go with it.
-    throw;
-  }
-  return results;
+std::vector<std::vector<float>> score(const Model& model, std::span<const Prompt> prompts,
+                                      std::span<const std::span<const int32_t>> targets) {
+  SharedSession shared(model, "score");
+  Session::Impl& session = shared.with_rows(model, kDefaultRows);
+  return session.score(prompts, targets);
 }
 
 }  // namespace fuseq::inline v0

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 #include <string>
 
 #include "base/message.h"
+#include "fuseq/copy.h"
 
 namespace fuseq::inline v0 {
 namespace {
@@ -14,6 +16,43 @@ namespace {
 void check_optional_id(const char* argument, int id, int vocab) {
   require(id >= -1 && id < vocab, argument, ": must be an id below ", vocab,
           " or -1 for none, got ", id);
+}
+
+/// How ids are chosen: one way only, and no field that another way would need.
+void check_choice(const GenerationOptions& o, int max_rows) {
+  require(o.num_beams >= 1 && o.num_beams <= max_rows, "num_beams: must be in 1 ... ", max_rows,
+          ", got ", o.num_beams);
+  check_draw_filter("", {o.temperature, o.top_k, o.top_p, o.min_p, o.top_p_of_all});
+  require(o.penalty_alpha >= 0 && o.penalty_alpha <= 1, "penalty_alpha: must be in [0, 1], got ",
+          o.penalty_alpha);
+  const bool is_contrastive = o.penalty_alpha > 0;
+  const int ways = (o.num_beams > 1) + o.do_sample + is_contrastive + (o.sampler != nullptr);
+  require(ways <= 1,
+          "do_sample: at most one of do_sample, num_beams > 1, penalty_alpha and a sampler may be "
+          "given, got ",
+          ways, " of them");
+  require(o.do_sample || o.top_p == 1, "top_p: needs do_sample, got ", o.top_p, " without it");
+  require(o.do_sample || o.min_p == 0, "min_p: needs do_sample, got ", o.min_p, " without it");
+  require(o.do_sample || is_contrastive || o.top_k == 0,
+          "top_k: needs do_sample or penalty_alpha, got ", o.top_k, " without them");
+  require(!is_contrastive || (o.top_k >= 1 && o.top_k <= max_rows),
+          "top_k: contrastive search needs 1 ... ", max_rows, " candidates, got ", o.top_k);
+  const bool has_draws = o.do_sample || o.sampler != nullptr;
+  const int most = has_draws ? max_rows : o.num_beams;
+  require(o.num_return_sequences >= 1 && o.num_return_sequences <= most,
+          "num_return_sequences: must be in 1 ... ", has_draws ? "rows at a time " : "num_beams ",
+          most, ", got ", o.num_return_sequences);
+}
+
+void check_stop_strings(const GenerationOptions& o, int vocab) {
+  for (const std::string& text : o.stop_strings) {
+    require(!text.empty(), "stop_strings: must not be empty, got an empty one");
+  }
+  require(o.stop_strings.empty() || o.token_bytes != nullptr,
+          "stop_strings: needs token_bytes, the bytes of every id, got none");
+  require(o.token_bytes == nullptr || o.token_bytes->size() >= vocab,
+          "token_bytes: must have an entry for each of ", vocab, " ids, got ",
+          o.token_bytes == nullptr ? 0 : o.token_bytes->size());
 }
 
 void check_options(const TransformerSpec& spec, const GenerationOptions& o, int max_rows) {
@@ -33,17 +72,14 @@ void check_options(const TransformerSpec& spec, const GenerationOptions& o, int 
   require(o.max_new_tokens == 0 || o.min_new_tokens <= o.max_new_tokens,
           "min_new_tokens: must be at most max_new_tokens ", o.max_new_tokens, ", got ",
           o.min_new_tokens);
-  require(o.num_beams >= 1 && o.num_beams <= max_rows, "num_beams: must be in 1 ... ", max_rows,
-          ", got ", o.num_beams);
-  require(o.num_return_sequences >= 1 && o.num_return_sequences <= o.num_beams,
-          "num_return_sequences: must be in 1 ... num_beams ", o.num_beams, ", got ",
-          o.num_return_sequences);
+  check_choice(o, max_rows);
   require(std::isfinite(o.length_penalty), "length_penalty: must be finite, got ",
           o.length_penalty);
   require(o.early_stopping <= EarlyStopping::never,
           "early_stopping: must be no, yes or never, got ", static_cast<int>(o.early_stopping));
   require(std::isfinite(o.repetition_penalty) && o.repetition_penalty > 0,
           "repetition_penalty: must be positive and finite, got ", o.repetition_penalty);
+  check_optional_id("decoder_start_token_id", o.decoder_start_token_id, spec.vocab);
   check_optional_id("forced_bos_token_id", o.forced_bos_token_id, spec.vocab);
   check_optional_id("forced_eos_token_id", o.forced_eos_token_id, spec.vocab);
   const auto check_id = [&](const char* argument, int id) {
@@ -56,11 +92,14 @@ void check_options(const TransformerSpec& spec, const GenerationOptions& o, int 
     require(!std::isnan(bias) && bias < INFINITY,
             "logit_bias: must be a number below infinity, got ", bias, " for id ", id);
   }
+  check_stop_strings(o, spec.vocab);
 }
 
 [[nodiscard]] std::vector<int32_t> choose_prompt(const TransformerSpec& spec,
+                                                 const GenerationOptions& options,
                                                  std::span<const int32_t> ids) {
   if (!ids.empty()) return {ids.begin(), ids.end()};
+  if (options.decoder_start_token_id >= 0) return {options.decoder_start_token_id};
   const int start =
       spec.is_seq2seq() && spec.decoder_start_id >= 0 ? spec.decoder_start_id : spec.bos_id;
   require(start >= 0, "decoder_ids: must not be empty for a model without ",
@@ -79,8 +118,9 @@ void check_options(const TransformerSpec& spec, const GenerationOptions& o, int 
             "got neither");
     length = bound;
   }
-  // The last token of a row is never fed back, so it needs no position.
-  const int64_t longest = bound > 0 ? bound + 1 : int64_t{1} << 24;
+  // The last token of a row is never fed back, so it needs no position; contrastive search tries
+  // it.
+  const int64_t longest = bound > 0 ? bound + (o.penalty_alpha > 0 ? 0 : 1) : int64_t{1} << 24;
   require(length <= longest, o.max_new_tokens > 0 ? "max_new_tokens" : "max_length",
           ": rows must have at most ", longest, " tokens, got ", length);
   return static_cast<int32_t>(length);
@@ -98,7 +138,66 @@ void set_stop_ids(DecodeRules& rules, const TransformerSpec& spec,
   std::ranges::copy(ids, rules.stop_ids);
 }
 
+void set_choice(DecodeRules& rules, const Prompt& prompt, const GenerationOptions& options) {
+  const bool is_contrastive = options.penalty_alpha > 0 && options.top_k > 1;
+  rules.filter = {options.temperature, options.top_k, options.top_p, options.min_p,
+                  options.top_p_of_all};
+  rules.penalty_alpha = options.penalty_alpha;
+  rules.num_rows = options.num_return_sequences;
+  if (options.do_sample) {
+    rules.mode = DecodeMode::sample;
+    const std::optional<uint64_t> seed = prompt.seed ? prompt.seed : options.seed;
+    rules.seed = seed ? *seed : fresh_seed();
+  } else if (options.sampler != nullptr) {
+    rules.mode = DecodeMode::external;
+  } else if (options.num_beams > 1) {
+    rules.mode = DecodeMode::beams;
+    rules.num_rows = options.num_beams;
+  } else if (is_contrastive) {
+    rules.mode = DecodeMode::contrastive;
+    rules.num_rows = options.top_k;
+  }
+  require(prompt.sequence >= -1 && prompt.sequence <= int64_t{UINT32_MAX},
+          "sequence: must be in 0 ... 2^32 - 1, got ", prompt.sequence);
+  rules.sequence = prompt.sequence < 0 ? 0 : static_cast<uint32_t>(prompt.sequence);
+}
+
 }  // namespace
+
+void check_session_options(const char* call, const SessionOptions& options) {
+  constexpr int kMaxRows = 4096;
+  require(options.max_rows >= 1 && options.max_rows <= kMaxRows, call,
+          ": max_rows must be in 1 ... ", kMaxRows, ", got ", options.max_rows);
+}
+
+uint64_t fresh_seed() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+void check_source(const TransformerSpec& spec, const Prompt& prompt) {
+  const ConstView states = prompt.encoder_states;
+  if (!spec.is_seq2seq()) {
+    require(prompt.encoder_ids.empty(),
+            "encoder_ids: must be empty for a model without an encoder, got ",
+            prompt.encoder_ids.size(), " ids");
+    require(!states, "encoder_states: must not come for a model without an encoder");
+    return;
+  }
+  if (!states) {
+    require(!prompt.encoder_ids.empty(), "encoder_ids: must not be empty, got none");
+    check_ids("encoder_ids", prompt.encoder_ids, spec.vocab, max_positions(spec.encoder));
+    return;
+  }
+  require(prompt.encoder_ids.empty(), "encoder_states: must come without encoder_ids, got ",
+          prompt.encoder_ids.size(), " ids too");
+  require(states.rank() == 2 && states.dim(0) > 0 && states.dim(1) == spec.encoder.dim,
+          "encoder_states: must have shape [S, ", spec.encoder.dim, "] with S > 0, got ",
+          states.shape);
+  if (states.dtype != DType::f32) {
+    fail(ErrorKind::type, "encoder_states: must be float32, got ", name(states.dtype));
+  }
+}
 
 void check_ids(const char* argument, std::span<const int32_t> ids, int vocab,
                int64_t max_positions) {
@@ -114,28 +213,30 @@ Request make_request(const TransformerSpec& spec, const Prompt& prompt,
                      const GenerationOptions& options, int max_rows) {
   require(spec.decoder.layers > 0, "generate: the model must have a decoder, got an encoder alone");
   check_options(spec, options, max_rows);
-  if (spec.is_seq2seq()) {
-    require(!prompt.encoder_ids.empty(), "encoder_ids: must not be empty, got none");
-  } else {
-    require(prompt.encoder_ids.empty(),
-            "encoder_ids: must be empty for a model without an encoder, got ",
-            prompt.encoder_ids.size(), " ids");
-  }
-  check_ids("encoder_ids", prompt.encoder_ids, spec.vocab, max_positions(spec.encoder));
+  check_source(spec, prompt);
   check_ids("decoder_ids", prompt.decoder_ids, spec.vocab, max_positions(spec.decoder));
 
   Request request;
   request.encoder_ids.assign(prompt.encoder_ids.begin(), prompt.encoder_ids.end());
-  request.prompt = choose_prompt(spec, prompt.decoder_ids);
+  if (prompt.encoder_states) {
+    request.encoder_states = Tensor(DType::f32, prompt.encoder_states.shape);
+    copy(prompt.encoder_states, request.encoder_states.view());
+  }
+  request.prompt = choose_prompt(spec, options, prompt.decoder_ids);
   request.num_return_sequences = options.num_return_sequences;
   for (const std::vector<int>* ids : {&options.suppress_token_ids, &spec.never_emitted_ids}) {
     request.suppressed.insert(request.suppressed.end(), ids->begin(), ids->end());
   }
   for (const auto& [id, bias] : options.logit_bias) request.biased.push_back({id, bias});
 
+  request.stop_strings = {options.token_bytes, options.stop_strings};
+  request.token_bytes = options.token_bytes;
+  request.sampler = options.sampler;
+
   DecodeRules& rules = request.rules;
   const auto prompt_length = static_cast<int64_t>(request.prompt.size());
-  rules.num_beams = options.num_beams;
+  set_choice(rules, prompt, options);
+  rules.return_scores = options.return_scores;
   rules.prompt_length = static_cast<int32_t>(prompt_length);
   rules.max_length = choose_max_length(spec, options, prompt_length);
   rules.min_length = static_cast<int32_t>(std::max<int64_t>(
@@ -147,9 +248,11 @@ Request make_request(const TransformerSpec& spec, const Prompt& prompt,
   rules.length_penalty = options.length_penalty;
   rules.early_stopping = options.early_stopping;
   set_stop_ids(rules, spec, options);
-  require(rules.num_candidates() <= int64_t{rules.num_beams} * spec.vocab, "num_beams: needs ",
-          rules.num_candidates(), " candidates of num_beams * vocab, got ",
-          int64_t{rules.num_beams} * spec.vocab);
+  const int64_t num_scores =
+      rules.mode == DecodeMode::beams ? int64_t{rules.num_rows} * spec.vocab : int64_t{spec.vocab};
+  require(rules.num_candidates() <= num_scores,
+          rules.mode == DecodeMode::beams ? "num_beams" : "top_k", ": needs ",
+          rules.num_candidates(), " candidates, got a vocabulary that has ", num_scores);
   rules.num_suppressed = static_cast<int32_t>(request.suppressed.size());
   rules.num_biased = static_cast<int32_t>(request.biased.size());
   return request;

@@ -9,6 +9,7 @@
 #include "base/context_impl.h"
 #include "base/message.h"
 #include "decode/session_impl.h"
+#include "fuseq/copy.h"
 
 namespace fuseq::inline v0 {
 
@@ -47,9 +48,7 @@ Session::Impl::Impl(const Model& model_, const SessionOptions& options_,
            .num_threads =
                options_.num_threads > 0 ? options_.num_threads : model_.options().num_threads,
            .cpu_isa = model_.options().cpu_isa}),
-      arrays(options_.max_rows, model_.spec().vocab),
-      slot_owner(static_cast<size_t>(options_.max_rows)),
-      row_used(static_cast<size_t>(options_.max_rows)) {}
+      rows(options_.max_rows, model_.spec().vocab) {}
 
 RequestId Session::Impl::enqueue(Request request) {
   const RequestId id = next_id++;
@@ -66,6 +65,12 @@ Request& Session::Impl::find(const char* call, RequestId id) {
   return found->second;
 }
 
+Session::Impl::OpenSequence& Session::Impl::find_sequence(const char* call, RequestId id) {
+  const auto found = sequences.find(id);
+  require(found != sequences.end(), call, ": sequence must be open, got ", id);
+  return found->second;
+}
+
 KvRegion Session::Impl::acquire_self(int64_t max_length, int64_t prefix_length, int64_t lanes) {
   const StackSpec& decoder = model.spec().decoder;
   return pool.acquire(
@@ -77,44 +82,82 @@ KvRegion Session::Impl::acquire_cross(int64_t source_length) {
   return pool.acquire(KvGeometry(decoder, decoder.layers, source_length, 0, 1, model.dtype()));
 }
 
-void Session::Impl::encode_sources(std::span<const std::span<const int32_t>> sources,
-                                   std::span<const KvRegion> cross) {
+void Session::Impl::fill_cross(std::span<const Source> all) {
   Arena& arena = ctx.impl().arena;
   const Arena::Scope scope(arena);
-  const std::span<PassSequence> passes =
-      arena.take<PassSequence>(static_cast<int64_t>(sources.size()));
+  const auto count = static_cast<int64_t>(all.size());
+  const std::span<PassSequence> passes = arena.take<PassSequence>(count);
+  const std::span<std::span<const int32_t>> texts = arena.take<std::span<const int32_t>>(count);
   int64_t N = 0;
-  for (size_t i = 0; i < sources.size(); ++i) {
-    const auto length = static_cast<int64_t>(sources[i].size());
-    passes[i] = {.first_row = N, .num_rows = length, .cross = cross[i]};
+  size_t num_texts = 0;
+  size_t num_passes = 0;
+  const auto add = [&](const Source& source, int64_t length) {
+    passes[num_passes++] = {.first_row = N, .num_rows = length, .cross = source.cross};
     N += length;
+  };
+  for (const Source& source : all) {
+    if (source.states) continue;
+    texts[num_texts++] = source.ids;
+    add(source, static_cast<int64_t>(source.ids.size()));
+  }
+  const int64_t num_encoded = N;
+  for (const Source& source : all) {
+    if (source.states) add(source, source.states.dim(0));
   }
   const int64_t D = model.spec().encoder.dim;
   const View states(arena.take<float>(N * D).data(), DType::f32, {N, D});
-  encode_rows(ctx, model.impl(), sources, states);
+  encode_rows(ctx, model.impl(), texts.first(num_texts),
+              {states.data, DType::f32, {num_encoded, D}});
+  int64_t at = num_encoded;
+  for (const Source& source : all) {
+    if (!source.states) continue;
+    const int64_t length = source.states.dim(0);
+    copy(source.states, {states.as<float>() + at * D, DType::f32, {length, D}});
+    at += length;
+  }
   fill_cross_caches(ctx, model.spec().decoder, model.impl().weights.decoder, states, passes);
 }
 
-void Session::Impl::run_rows(std::span<const int32_t> wanted, View logits) {
-  Arena& arena = ctx.impl().arena;
-  const Arena::Scope scope(arena);
+View Session::Impl::run_layers_of_pass() {
+  const int64_t N = pass.size();
   const int64_t D = model.spec().decoder.dim;
-  const View hidden(arena.take<float>(rows.size() * D).data(), DType::f32, {rows.size(), D});
-  decode_rows(ctx, model.impl(), rows.ids,
-              {.sequences = rows.sequences,
-               .positions = rows.positions,
-               .key_counts = rows.key_counts,
-               .append_lanes = rows.append_lanes,
-               .cross_key_counts = rows.cross_key_counts},
+  const View hidden(ctx.impl().arena.take<float>(N * D).data(), DType::f32, {N, D});
+  decode_rows(ctx, model.impl(), pass.ids,
+              {.sequences = pass.sequences,
+               .positions = pass.positions,
+               .key_counts = pass.key_counts,
+               .append_lanes = pass.append_lanes,
+               .cross_key_counts = pass.cross_key_counts},
               hidden);
-  head(ctx, model.impl(), hidden, wanted, logits);
+  return hidden;
+}
+
+Tensor Session::Impl::run_whole_pass(Tensor* hidden) {
+  const Arena::Scope scope(ctx.impl().arena);
+  const View states = run_layers_of_pass();
+  std::vector<int32_t> all(static_cast<size_t>(pass.size()));
+  std::iota(all.begin(), all.end(), 0);
+  Tensor logits(DType::f32, {pass.size(), model.spec().vocab});
+  head(ctx, model.impl(), states, all, logits.view());
+  if (hidden != nullptr) {
+    *hidden = Tensor(DType::f32, states.shape);
+    apply_final_norm(states, hidden->view());
+  }
+  return logits;
+}
+
+void Session::Impl::apply_final_norm(ConstView from, View to) {
+  const StackSpec& decoder = model.spec().decoder;
+  if (decoder.final_norm) {
+    apply_norm(ctx, decoder, model.impl().weights.decoder.final_norm, from, to);
+  } else {
+    copy(from, to);
+  }
 }
 
 Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options) {
   require(model != nullptr, "Session: model must not be null");
-  constexpr int kMaxRows = 4096;
-  require(options.max_rows >= 1 && options.max_rows <= kMaxRows,
-          "Session: max_rows must be in 1 ... ", kMaxRows, ", got ", options.max_rows);
+  check_session_options("Session", options);
   const Model& borrowed = *model;
   impl_ = std::make_unique<Impl>(borrowed, options, std::move(model));
 }
@@ -126,8 +169,8 @@ RequestId Session::submit(const Prompt& prompt, const GenerationOptions& options
   return impl_->enqueue(make_request(model().spec(), prompt, options, impl_->options.max_rows));
 }
 
-bool Session::step() {
-  return impl_->step();
+bool Session::step(const OnToken& on_token) {
+  return impl_->step(on_token);
 }
 void Session::cancel(RequestId request) {
   impl_->cancel(request);
@@ -135,6 +178,19 @@ void Session::cancel(RequestId request) {
 
 bool Session::is_finished(RequestId request) const {
   return impl_->find("is_finished", request).state == RequestState::finished;
+}
+
+std::vector<int32_t> Session::ids(RequestId id, int draw) const {
+  const Request& request = impl_->find("ids", id);
+  require(request.rules.mode != DecodeMode::beams, "ids: request must be no beam search, got ", id);
+  require(draw >= 0 && draw < request.num_return_sequences, "ids: draw must be below ",
+          request.num_return_sequences, ", got ", draw);
+  switch (request.state) {
+    case RequestState::queued: return request.prompt;
+    case RequestState::running: return impl_->rows.ids(request, draw);
+    case RequestState::finished: break;
+  }
+  return request.results[static_cast<size_t>(draw)].ids;
 }
 
 std::vector<Hypothesis> Session::take(RequestId request) {
@@ -159,101 +215,9 @@ Tensor Session::encode(std::span<const std::span<const int32_t>> sources) {
   return states;
 }
 
-RequestId Session::open(std::span<const int32_t> encoder_ids, int max_length) {
-  const TransformerSpec& spec = model().spec();
-  require(spec.decoder.layers > 0, "open: the model must have a decoder, got an encoder alone");
-  require(spec.is_seq2seq() != encoder_ids.empty(), "open: encoder_ids must be ",
-          spec.is_seq2seq() ? "given" : "empty", " for this model, got ", encoder_ids.size(),
-          " ids");
-  const int64_t bound = max_positions(spec.decoder);
-  require(max_length > 0 && (bound == 0 || max_length <= bound),
-          "open: max_length must be positive", bound ? " and fit the position table" : "", ", got ",
-          max_length);
-  check_ids("encoder_ids", encoder_ids, spec.vocab, max_positions(spec.encoder));
-
-  Impl::OpenSequence sequence{.source_length = static_cast<int32_t>(encoder_ids.size()),
-                              .max_length = max_length};
-  if (!encoder_ids.empty()) {
-    sequence.cross = impl_->acquire_cross(sequence.source_length);
-    impl_->encode_sources({&encoder_ids, 1}, {&sequence.cross, 1});
-  }
-  sequence.self = impl_->acquire_self(max_length, 0, 1);
-  const RequestId id = impl_->next_id++;
-  impl_->sequences.emplace(id, sequence);
-  return id;
-}
-
-Tensor Session::extend(RequestId id, std::span<const int32_t> ids) {
-  const auto found = impl_->sequences.find(id);
-  require(found != impl_->sequences.end(), "extend: sequence must be open, got ", id);
-  Impl::OpenSequence& sequence = found->second;
-  const auto count = static_cast<int32_t>(ids.size());
-  check_ids("extend", ids, model().spec().vocab, 0);
-  require(count <= sequence.max_length - sequence.length, "extend: ids must fit max_length ",
-          sequence.max_length, " after ", sequence.length, " ids, got ", count);
-
-  DecoderRows& rows = impl_->rows;
-  rows.clear();
-  rows.begin_sequence(sequence.self, sequence.cross, nullptr, 0);
-  for (const int32_t token : ids) rows.add(token, sequence.length++, 0, sequence.source_length);
-  Tensor logits(DType::f32, {count, model().spec().vocab});
-  std::vector<int32_t> wanted(ids.size());
-  std::iota(wanted.begin(), wanted.end(), 0);
-  impl_->run_rows(wanted, logits.view());
-  return logits;
-}
-
-void Session::close(RequestId id) {
-  const auto found = impl_->sequences.find(id);
-  require(found != impl_->sequences.end(), "close: sequence must be open, got ", id);
-  impl_->pool.give_back(found->second.self);
-  if (found->second.cross.data != nullptr) impl_->pool.give_back(found->second.cross);
-  impl_->sequences.erase(found);
-}
-
-Tensor Session::forward(std::span<const Prompt> prompts) {
-  const TransformerSpec& spec = model().spec();
-  require(spec.decoder.layers > 0, "forward: the model must have a decoder, got an encoder alone");
-  std::vector<std::span<const int32_t>> sources;
-  std::vector<KvRegion> cross;
-  std::vector<KvRegion> self;
-  for (const Prompt& prompt : prompts) {
-    require(spec.is_seq2seq() != prompt.encoder_ids.empty(), "forward: encoder_ids must be ",
-            spec.is_seq2seq() ? "given" : "empty", " for this model, got ",
-            prompt.encoder_ids.size(), " ids");
-    require(!prompt.decoder_ids.empty(), "forward: decoder_ids must not be empty, got none");
-    check_ids("encoder_ids", prompt.encoder_ids, spec.vocab, max_positions(spec.encoder));
-    check_ids("decoder_ids", prompt.decoder_ids, spec.vocab, max_positions(spec.decoder));
-    sources.push_back(prompt.encoder_ids);
-  }
-  DecoderRows& rows = impl_->rows;
-  rows.clear();
-  for (const Prompt& prompt : prompts) {
-    self.push_back(impl_->acquire_self(static_cast<int64_t>(prompt.decoder_ids.size()), 0, 1));
-    cross.push_back(spec.is_seq2seq()
-                        ? impl_->acquire_cross(static_cast<int64_t>(prompt.encoder_ids.size()))
-                        : KvRegion());
-    rows.begin_sequence(self.back(), cross.back(), nullptr, 0);
-    int32_t position = 0;
-    for (const int32_t token : prompt.decoder_ids) {
-      rows.add(token, position++, 0, static_cast<int32_t>(prompt.encoder_ids.size()));
-    }
-  }
-  Tensor logits(DType::f32, {rows.size(), spec.vocab});
-  if (spec.is_seq2seq() && !prompts.empty()) impl_->encode_sources(sources, cross);
-  std::vector<int32_t> wanted(static_cast<size_t>(rows.size()));
-  std::iota(wanted.begin(), wanted.end(), 0);
-  impl_->run_rows(wanted, logits.view());
-  for (KvRegion& region : self) impl_->pool.give_back(region);
-  for (KvRegion& region : cross) {
-    if (region.data != nullptr) impl_->pool.give_back(region);
-  }
-  return logits;
-}
-
 void Session::release_memory() {
   impl_->pool.release_idle();
-  if (impl_->active.empty()) impl_->arrays.release_logits();
+  impl_->rows.release_memory();
   impl_->ctx.release_memory();
 }
 

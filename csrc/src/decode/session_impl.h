@@ -8,8 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "decode/decode_arrays.h"
 #include "decode/request.h"
+#include "decode/request_rows.h"
 #include "fuseq/context.h"
 #include "fuseq/session.h"
 #include "model/forward.h"
@@ -38,23 +38,41 @@ struct Session::Impl {
        std::shared_ptr<const Model> owner = nullptr);
 
   RequestId enqueue(Request request);
-  bool step();
+  bool step(const OnToken& on_token);
   void cancel(RequestId id);
+  /// Forgets all requests, whatever their state.
+  void drop_all();
   [[nodiscard]] Request& find(const char* call, RequestId id);
 
   // Parts of a step.
   void admit();
-  void place(Request& request, int32_t first_row);
-  [[nodiscard]] int32_t find_free_rows(int32_t count) const;
-  void forward_running();
-  void prefill(int64_t first_logit_row);
-  void finish(Request& request, bool canceled);
+  void prepare(Request& request);
+  void encode_ahead();
+  void gather_rows();
+  void add_prompt(Request& request);
+  void add_running(Request& request);
+  void keep_hidden(ConstView hidden);
+  void release(Request& request);
 
-  /// Encodes sources and fills their cross caches; the regions must be there.
-  void encode_sources(std::span<const std::span<const int32_t>> sources,
-                      std::span<const KvRegion> cross);
-  /// Runs rows_ and writes the logits of the listed rows.
-  void run_rows(std::span<const int32_t> logit_rows, View logits);
+  /// Where one source comes from and where its keys and values go.
+  struct Source {
+    std::span<const int32_t> ids;
+    ConstView states;  ///< instead of ids
+    KvRegion cross;    ///< must be there
+  };
+  /// Encodes sources that are ids, and fills the cross caches of all.
+  void fill_cross(std::span<const Source> sources);
+  /// Runs `pass` through the decoder's layers: hidden rows [N, D] in the arena, without the final
+  /// norm.
+  [[nodiscard]] View run_layers_of_pass();
+  /// Logits of all rows of `pass`, and their hidden rows where wanted.
+  [[nodiscard]] Tensor run_whole_pass(Tensor* hidden);
+  [[nodiscard]] std::vector<std::vector<float>> score(
+      std::span<const Prompt> prompts, std::span<const std::span<const int32_t>> targets);
+  /// log softmax(logits)[wanted] of each hidden row; of rows with -1, 0.
+  [[nodiscard]] std::vector<float> score_rows(ConstView hidden, std::span<const int32_t> wanted);
+  /// The decoder's final norm, if it has one. to may be from.
+  void apply_final_norm(ConstView from, View to);
   [[nodiscard]] KvRegion acquire_self(int64_t max_length, int64_t prefix_length, int64_t lanes);
   [[nodiscard]] KvRegion acquire_cross(int64_t source_length);
 
@@ -63,16 +81,14 @@ struct Session::Impl {
   SessionOptions options;
   Context ctx;
   KvPool pool;
-  DecodeArrays arrays;
+  RequestRows rows;
   RequestId next_id = 1;
   std::unordered_map<RequestId, Request> requests;
   std::deque<RequestId> queue;
-  std::vector<int32_t> active;       ///< slots of running requests
-  std::vector<Request*> slot_owner;  ///< [num_rows] the request in a slot, or null
-  std::vector<uint8_t> row_used;     ///< [num_rows]
-  std::vector<Request*> admitted;    ///< requests that enter at this step
-  std::vector<int32_t> logit_rows;   ///< rows of rows_ that a prefill wants logits of
-  DecoderRows rows;
+  DecoderRows pass;
+  std::vector<int32_t> logit_rows;  ///< rows of `pass` whose logits a step wants
+  std::vector<Source> sources;      ///< of the requests that are encoded together
+  std::vector<Request*> encoded;    ///< these requests
 
   struct OpenSequence {
     KvRegion self, cross;
@@ -81,6 +97,7 @@ struct Session::Impl {
     int32_t max_length = 0;
   };
   std::unordered_map<RequestId, OpenSequence> sequences;
+  [[nodiscard]] OpenSequence& find_sequence(const char* call, RequestId id);
 };
 
 }  // namespace fuseq::inline v0

@@ -1,211 +1,212 @@
 // SPDX-License-Identifier: Apache-2.0
-// One step of a session: admission, the pass, the decode ops, the rows that leave.
+// One step of a session: admission, one pass of all rows, the choice of ids, the rows that leave.
 #include <algorithm>
 #include <numeric>
 
 #include "base/context_impl.h"
 #include "base/message.h"
 #include "decode/session_impl.h"
+#include "kernels/cpu/contrast.h"
 
 namespace fuseq::inline v0 {
 namespace {
 
-/// Tokens that enter in one step, sources and prompts together, so that scratch memory is bounded.
-/// One request may be larger.
+/// Prompt tokens that enter in one step, sources included, so that scratch memory is bounded. One
+/// request may be larger.
 constexpr int64_t kMaxAdmittedTokens = 4096;
 
-constexpr float kOutOfTheRace = -1e9f;
-
-[[nodiscard]] StopReason stop_reason(const DecodeRules& rules, int32_t last_id) {
-  const std::span stop_ids(rules.stop_ids, static_cast<size_t>(rules.num_stop_ids));
-  return std::ranges::find(stop_ids, last_id) != stop_ids.end() ? StopReason::stop_id
-                                                                : StopReason::max_length;
-}
+/// Source tokens that are encoded together, if as many wait: the encoder's weights are read once
+/// for all of them. Rows are packed, so sources of any lengths go well together.
+constexpr int64_t kEncodedTokens = 512;
 
 }  // namespace
 
-bool Session::Impl::step() {
+bool Session::Impl::step(const OnToken& on_token) {
+  const auto leave = [this](Request& request) { release(request); };
+  rows.release_done(leave);  // of a step that ended with an exception
   admit();
-  DecodeState& state = arrays.state();
-  int64_t running_rows = 0;
-  for (const int32_t slot : active) {
-    state.logit_row[slot] = static_cast<int32_t>(running_rows);
-    running_rows += state.rules[slot].num_beams;
+  if (rows.begin_step() > 0) {
+    const Arena::Scope scope(ctx.impl().arena);
+    gather_rows();
+    const View hidden = run_layers_of_pass();
+    const auto num_logits = static_cast<int64_t>(logit_rows.size());
+    head(ctx, model.impl(), hidden, logit_rows,
+         View(rows.state().logits, DType::f32, {num_logits, model.spec().vocab}));
+    keep_hidden(hidden);
+    rows.choose(ctx);
+    rows.tell(on_token);
+    rows.release_done(leave);
   }
-  int64_t admitted_rows = 0;
-  for (const Request* request : admitted) {
-    state.logit_row[request->slot] = static_cast<int32_t>(running_rows + admitted_rows);
-    admitted_rows += request->rules.num_beams;
-  }
-  if (running_rows + admitted_rows > 0) {
-    arrays.reserve_logits(running_rows + admitted_rows);
-    forward_running();
-    prefill(running_rows);
-    for (const Request* request : admitted) active.push_back(request->slot);
-    admitted.clear();
-
-    process(ctx, state, active);
-    select(ctx, state, active);
-    advance(ctx, state, active);
-    std::erase_if(active, [&](int32_t slot) {
-      if (state.done[slot] == 0) return false;
-      finish(*slot_owner[static_cast<size_t>(slot)], false);
-      return true;
-    });
-  }
-  return !active.empty() || !queue.empty();
+  return !rows.active().empty() || !queue.empty();
 }
 
 void Session::Impl::admit() {
   int64_t tokens = 0;
   while (!queue.empty()) {
     Request& request = requests.at(queue.front());
-    if (request.rules.prompt_length >=
-        request.rules.max_length) {  // Nothing to generate: the prompt, cut.
+    const DecodeRules& rules = request.rules;
+    if (rules.prompt_length >= rules.max_length) {  // Nothing to generate: the prompt, cut.
       queue.pop_front();
-      request.prompt.resize(static_cast<size_t>(request.rules.max_length));
+      request.prompt.resize(static_cast<size_t>(rules.max_length));
       request.results.assign(static_cast<size_t>(request.num_return_sequences),
-                             {.ids = request.prompt});
+                             {.ids = request.prompt, .prompt_length = rules.max_length});
+      release(request);
       request.state = RequestState::finished;
       continue;
     }
-    tokens += static_cast<int64_t>(request.encoder_ids.size() + request.prompt.size());
-    if (tokens > kMaxAdmittedTokens && !admitted.empty()) return;
-    const int32_t first_row = find_free_rows(request.rules.num_beams);
-    if (first_row < 0) return;
-    place(request, first_row);
+    const int64_t length = request.source_length() + rules.prompt_length;
+    if (tokens > 0 && tokens + length > kMaxAdmittedTokens) return;
+    if (!rows.has_room(rules.num_rows)) return;
+    tokens += length;
+    prepare(request);
+    rows.place(request);
     queue.pop_front();
-    admitted.push_back(&request);
   }
 }
 
-int32_t Session::Impl::find_free_rows(int32_t count) const {
-  int32_t run = 0;
-  for (int32_t row = 0; row < arrays.state().num_rows; ++row) {
-    run = row_used[static_cast<size_t>(row)] ? 0 : run + 1;
-    if (run == count) return row - count + 1;
-  }
-  return -1;
-}
-
-void Session::Impl::place(Request& request, int32_t first_row) {
-  DecodeRules& rules = request.rules;
-  arrays.reserve_capacity(rules.max_length);
-  DecodeState& state = arrays.state();
-  request.self = acquire_self(rules.max_length, rules.prompt_length, rules.num_beams);
-  if (!request.encoder_ids.empty())
-    request.cross = acquire_cross(static_cast<int64_t>(request.encoder_ids.size()));
-  request.slot = first_row;  // Slots are named by first rows: as many of both.
-  request.state = RequestState::running;
-  rules.first_row = first_row;
-  rules.suppressed = request.suppressed.data();
-  rules.biased = request.biased.data();
-  slot_owner[static_cast<size_t>(request.slot)] = &request;
-  state.rules[request.slot] = rules;
-  state.improvable[request.slot] = 1;
-  state.done[request.slot] = 0;
-  for (int32_t row = first_row; row < first_row + rules.num_beams; ++row) {
-    row_used[static_cast<size_t>(row)] = 1;
-    state.lengths[row] = rules.prompt_length;
-    state.scores[row] = row == first_row ? 0 : kOutOfTheRace;
-    state.pool_lengths[row] = rules.prompt_length;
-    state.pool_scores[row] = kOutOfTheRace;
-    state.pool_done[row] = 0;
-    std::ranges::copy(request.prompt, state.ids + row * state.capacity);
-    std::ranges::copy(request.prompt, state.pool_ids + row * state.capacity);
-    std::fill_n(state.lanes + row * state.capacity, rules.prompt_length, 0);
-  }
-}
-
-void Session::Impl::forward_running() {
-  if (active.empty()) return;
-  DecodeState& state = arrays.state();
-  const int64_t C = state.capacity;
-  rows.clear();
-  for (const int32_t slot : active) {
-    const Request& request = *slot_owner[static_cast<size_t>(slot)];
-    const DecodeRules& rules = state.rules[slot];
-    rows.begin_sequence(request.self, request.cross,
-                        rules.num_beams > 1 ? state.lanes + rules.first_row * C : nullptr, C);
-    for (int32_t beam = 0; beam < rules.num_beams; ++beam) {
-      const int64_t row = rules.first_row + beam;
-      const int32_t position = state.lengths[row] - 1;
-      state.lanes[row * C + position] = beam;
-      rows.add(state.ids[row * C + position], position, beam,
-               static_cast<int32_t>(request.encoder_ids.size()));
-    }
-  }
-  logit_rows.resize(static_cast<size_t>(rows.size()));
-  std::iota(logit_rows.begin(), logit_rows.end(), 0);
-  run_rows(logit_rows, View(state.logits, DType::f32, {rows.size(), state.vocab}));
-}
-
-void Session::Impl::prefill(int64_t first_logit_row) {
-  if (admitted.empty()) return;
-  if (model.spec().is_seq2seq()) {
-    std::vector<std::span<const int32_t>> sources;
-    std::vector<KvRegion> cross;
-    for (const Request* request : admitted) {
-      sources.emplace_back(request->encoder_ids);
-      cross.push_back(request->cross);
-    }
-    encode_sources(sources, cross);
-  }
-  rows.clear();
-  logit_rows.clear();
-  for (const Request* request : admitted) {
-    rows.begin_sequence(request->self, request->cross, nullptr, 0);
-    for (size_t t = 0; t < request->prompt.size(); ++t) {
-      rows.add(request->prompt[t], static_cast<int32_t>(t), 0,
-               static_cast<int32_t>(request->encoder_ids.size()));
-    }
-    // All beams begin alike: the last row of the prompt, once per beam.
-    logit_rows.insert(logit_rows.end(), static_cast<size_t>(request->rules.num_beams),
-                      static_cast<int32_t>(rows.size() - 1));
-  }
-  const DecodeState& state = arrays.state();
-  run_rows(logit_rows, View(state.logits + first_logit_row * state.vocab, DType::f32,
-                            {static_cast<int64_t>(logit_rows.size()), state.vocab}));
-}
-
-void Session::Impl::finish(Request& request, bool canceled) {
-  const DecodeState& state = arrays.state();
+/// All that a request needs beside rows. Whatever throws here leaves it queued.
+void Session::Impl::prepare(Request& request) {
   const DecodeRules& rules = request.rules;
-  const auto add = [&](const int32_t* ids, int32_t length, float score) {
-    Hypothesis& hypothesis = request.results.emplace_back();
-    hypothesis.ids.assign(ids, ids + length);
-    hypothesis.score = score;
-    hypothesis.stop_reason = stop_reason(rules, hypothesis.ids.back());
-    if (canceled && hypothesis.stop_reason != StopReason::stop_id)
-      hypothesis.stop_reason = StopReason::canceled;
-  };
-  for (int32_t beam = 0; beam < request.num_return_sequences; ++beam) {
-    const int64_t row = rules.first_row + beam;
-    if (rules.num_beams > 1 && (state.pool_done[row] != 0 || !canceled)) {
-      add(state.pool_ids + row * state.capacity, state.pool_lengths[row], state.pool_scores[row]);
+  if (request.self.data == nullptr) {
+    request.self = acquire_self(rules.max_length, rules.prompt_length, rules.num_rows);
+  }
+  if (model.spec().is_seq2seq() && !request.is_encoded) encode_ahead();
+  if (rules.mode == DecodeMode::contrastive) {
+    const int64_t D = model.spec().decoder.dim;
+    request.history = Tensor(DType::f32, {rules.max_length, D});
+    request.candidates = Tensor(DType::f32, {rules.num_rows, D});
+  }
+}
+
+/// Encodes the source of the first queued request, and of others behind it.
+void Session::Impl::encode_ahead() {
+  sources.clear();
+  encoded.clear();
+  int64_t tokens = 0;
+  for (const RequestId id : queue) {
+    Request& request = requests.at(id);
+    const int64_t length = request.source_length();
+    if (tokens >= kEncodedTokens || static_cast<int32_t>(sources.size()) >= rows.limit() ||
+        (tokens > 0 && tokens + length > kMaxAdmittedTokens)) {
+      break;
+    }
+    if (request.is_encoded || request.rules.prompt_length >= request.rules.max_length) continue;
+    if (request.cross.data == nullptr) request.cross = acquire_cross(length);
+    tokens += length;
+    encoded.push_back(&request);
+    sources.push_back({request.encoder_ids,
+                       request.encoder_ids.empty() ? request.encoder_states.view() : ConstView(),
+                       request.cross});
+  }
+  fill_cross(sources);
+  for (Request* request : encoded) request->is_encoded = true;
+}
+
+void Session::Impl::gather_rows() {
+  pass.clear();
+  logit_rows.clear();
+  for (const int32_t slot : rows.active()) {
+    Request& request = rows.owner(slot);
+    if (request.is_prefilled) {
+      add_running(request);
     } else {
-      add(state.ids + row * state.capacity, state.lengths[row],
-          rules.num_beams > 1 ? state.scores[row] : 0);
+      add_prompt(request);
     }
   }
-  pool.give_back(request.self);
+}
+
+void Session::Impl::add_prompt(Request& request) {
+  pass.begin_sequence(request.self, request.cross, nullptr, 0);
+  for (size_t t = 0; t < request.prompt.size(); ++t) {
+    pass.add(request.prompt[t], static_cast<int32_t>(t), 0,
+             static_cast<int32_t>(request.source_length()));
+  }
+  // All rows begin alike: the last row of the prompt, once for each that wants it.
+  const DecodeRules& rules = request.rules;
+  const int32_t* wanted = rows.state().logit_row + rules.first_row;
+  const auto count =
+      std::count_if(wanted, wanted + rules.num_rows, [](int32_t r) { return r >= 0; });
+  logit_rows.insert(logit_rows.end(), static_cast<size_t>(count),
+                    static_cast<int32_t>(pass.size() - 1));
+}
+
+void Session::Impl::add_running(Request& request) {
+  const DecodeState& state = rows.state();
+  const DecodeRules& rules = request.rules;
+  const int64_t C = state.capacity;
+  const bool is_contrastive = rules.mode == DecodeMode::contrastive;
+  bool is_open = false;  // neighbouring rows that run make one group
+  for (int32_t r = 0; r < rules.num_rows; ++r) {
+    const int64_t row = rules.first_row + r;
+    if (state.logit_row[row] < 0) {
+      is_open = false;
+      continue;
+    }
+    if (!is_open) {
+      const int32_t* lanes = rules.num_rows == 1 ? nullptr : state.lanes + row * C;
+      pass.begin_sequence(request.self, request.cross, lanes, C);
+      is_open = true;
+    }
+    const int32_t length = state.lengths[row];
+    const int32_t position = is_contrastive ? length : length - 1;
+    const int64_t candidate = int64_t{rules.first_row} * kMaxCandidatesPerRow + r;
+    state.lanes[row * C + position] = r;
+    logit_rows.push_back(static_cast<int32_t>(pass.size()));
+    pass.add(is_contrastive ? state.candidate_ids[candidate] : state.ids[row * C + position],
+             position, r, static_cast<int32_t>(request.source_length()));
+  }
+}
+
+void Session::Impl::keep_hidden(ConstView hidden) {
+  const auto normalize_row = FUSEQ_PICK(ctx.impl().isa, normalize_row);
+  const int64_t D = hidden.dim(1);
+  size_t sequence = 0;
+  for (const int32_t slot : rows.active()) {
+    Request& request = rows.owner(slot);
+    // A contrastive request has one sequence; of the others all that follow are passed over.
+    while (pass.sequences[sequence].self.data != request.self.data) ++sequence;
+    if (request.rules.mode != DecodeMode::contrastive) continue;
+    const PassSequence& s = pass.sequences[sequence];
+    const View to = request.is_prefilled ? request.candidates.view() : request.history.view();
+    const View kept(to.data, DType::f32, {s.num_rows, D});
+    apply_final_norm(ConstView(hidden.as<float>() + s.first_row * D, DType::f32, {s.num_rows, D}),
+                     kept);
+    for (int64_t row = 0; row < s.num_rows; ++row) {
+      normalize_row(kept.as<float>() + row * D, D, kept.as<float>() + row * D);
+    }
+  }
+}
+
+void Session::Impl::release(Request& request) {
+  if (request.self.data != nullptr) pool.give_back(request.self);
   if (request.cross.data != nullptr) pool.give_back(request.cross);
-  std::fill_n(row_used.begin() + rules.first_row, rules.num_beams, uint8_t{0});
-  slot_owner[static_cast<size_t>(request.slot)] = nullptr;
-  request.state = RequestState::finished;
+  request.history = {};
+  request.candidates = {};
+  request.encoder_states = {};
 }
 
 void Session::Impl::cancel(RequestId id) {
   Request& request = find("cancel", id);
   if (request.state == RequestState::running) {
-    std::erase(active, request.slot);
-    finish(request, true);
+    rows.cancel(request);
   } else if (request.state == RequestState::queued) {
     std::erase(queue, id);
     request.results.assign(static_cast<size_t>(request.num_return_sequences),
-                           {.ids = request.prompt, .stop_reason = StopReason::canceled});
+                           {.ids = request.prompt,
+                            .prompt_length = request.rules.prompt_length,
+                            .stop_reason = StopReason::canceled});
     request.state = RequestState::finished;
   }
+  release(request);
+}
+
+void Session::Impl::drop_all() {
+  queue.clear();
+  for (auto& [id, request] : requests) {
+    if (request.state == RequestState::running) rows.cancel(request);
+    release(request);
+  }
+  requests.clear();
 }
 
 }  // namespace fuseq::inline v0

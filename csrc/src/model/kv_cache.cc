@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "base/memory.h"
+#include "fuseq/copy.h"
 
 namespace fuseq::inline v0 {
 namespace {
@@ -50,6 +52,64 @@ KvView KvRegion::view(int64_t layer) const noexcept {
           .v_tail = v + g.capacity * row,
           .capacity = g.capacity,
           .tail_begin = g.tail_begin};
+}
+
+void clear(const KvRegion& region) noexcept {
+  std::memset(region.data, 0, static_cast<size_t>(region.geometry.num_bytes()));
+}
+
+namespace {
+
+/// Calls f(part of the cache, part of the region) for pieces of one shape and stride pattern: all
+/// values of a layer, its whole blocks of keys, and the keys of the last block.
+template <typename CacheView, typename F>
+void each_piece(const KvRegion& region, const CacheView& cache, const F& f) {
+  const KvGeometry& g = region.geometry;
+  const int64_t S = cache.dim(2);
+  const int64_t G = g.kv_heads;
+  const int64_t E = g.head_dim;
+  auto* const data =
+      static_cast<std::byte*>(const_cast<void*>(static_cast<const void*>(cache.data)));
+  const auto cache_part = [&](int64_t layer, int64_t kind, int64_t position, const Shape& shape,
+                              const Strides& strides) {
+    const int64_t at =
+        layer * cache.stride(0) + kind * cache.stride(1) + position * cache.stride(2);
+    return CacheView(data + at * static_cast<int64_t>(size_of(cache.dtype)), cache.dtype, shape,
+                     strides);
+  };
+  const int64_t s = cache.stride(2);
+  const int64_t h = cache.stride(3);
+  const int64_t e = cache.stride(4);
+  const int64_t B = S / kKeyBlock;
+  const int64_t rest = S % kKeyBlock;
+  for (int64_t layer = 0; layer < g.layers; ++layer) {
+    const KvView view = region.view(layer);
+    const auto region_part = [&](void* base, int64_t at, const Shape& shape,
+                                 const Strides& strides) {
+      auto* const bytes =
+          static_cast<std::byte*>(base) + at * static_cast<int64_t>(size_of(g.dtype));
+      return View(bytes, g.dtype, shape, strides);
+    };
+    const Shape values{S, G, E};
+    f(cache_part(layer, 1, 0, values, {s, h, e}),
+      region_part(view.v, 0, values, {E, g.capacity * E, 1}));
+    const Shape blocks{B, kKeyBlock, G, E};
+    f(cache_part(layer, 0, 0, blocks, {kKeyBlock * s, s, h, e}),
+      region_part(view.k, 0, blocks, {kKeyBlock * E, 1, g.capacity * E, kKeyBlock}));
+    const Shape last{rest, G, E};
+    f(cache_part(layer, 0, B * kKeyBlock, last, {s, h, e}),
+      region_part(view.k, B * kKeyBlock * E, last, {1, g.capacity * E, kKeyBlock}));
+  }
+}
+
+}  // namespace
+
+void read_region(const KvRegion& region, View cache) {
+  each_piece(region, cache, [](View to, View from) { copy(from, to); });
+}
+
+void write_region(ConstView cache, const KvRegion& region) {
+  each_piece(region, cache, [](ConstView from, View to) { copy(from, to); });
 }
 
 KvPool::~KvPool() {

@@ -7,6 +7,7 @@
 
 #include "fuseq/ops.h"
 #include "fuseq/spec.h"
+#include "fuseq/tensor.h"
 
 namespace fuseq::inline v0 {
 
@@ -37,6 +38,13 @@ struct KvRegion {
 
   [[nodiscard]] KvView view(int64_t layer) const noexcept;
 };
+
+/// Zeros everywhere.
+void clear(const KvRegion& region) noexcept;
+/// Keys and values of lane 0, positions 0 ... S - 1, as float32 [L, 2, S, G, E]; any strides.
+void read_region(const KvRegion& region, View cache);
+/// The reverse; rounds to the region's dtype.
+void write_region(ConstView cache, const KvRegion& region);
 
 /// Regions for requests. Memory of regions given back is used again; its pages become resident as
 /// they are written.

@@ -2,10 +2,12 @@
 // What a Model holds: packed weights, one struct per part of a transformer.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fuseq/model.h"
@@ -72,6 +74,7 @@ struct Model::Impl {
 
   /// The session that `generate` keeps with the model; decode/generate.cc knows its type.
   mutable std::mutex session_mutex;
+  mutable std::atomic<std::thread::id> session_user;  ///< who holds the mutex
   mutable std::shared_ptr<void> session;
 };
 

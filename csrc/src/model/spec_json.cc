@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // TransformerSpec to JSON and back, both made from the one list of fields.
 #include <array>
-#include <cmath>
-#include <limits>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_values.h"
 #include "base/message.h"
 #include "fuseq/spec.h"
 
@@ -54,15 +52,9 @@ template <typename T>
 Json to_json(const T& value) {
   if constexpr (std::is_enum_v<T>) {
     return Json(std::string(Words<T>::list[static_cast<size_t>(value)]));
-  } else if constexpr (std::is_same_v<T, float>) {
-    // The shortest decimal that reads back to the same float, rather than the digits of the double
-    // next to it.
-    return Json(static_cast<double>(std::stof(concat(value))) == static_cast<double>(value)
-                    ? std::stod(concat(value))
-                    : static_cast<double>(value));
-  } else if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, bool> ||
-                       std::is_same_v<T, int>) {
-    return Json(value);
+  } else if constexpr (std::is_same_v<T, float> || std::is_same_v<T, std::string> ||
+                       std::is_same_v<T, bool> || std::is_same_v<T, int>) {
+    return json_of(value);
   } else if constexpr (requires { value.begin(); }) {
     Json::Array array;
     for (const auto& item : value) array.push_back(to_json(item));
@@ -74,10 +66,6 @@ Json to_json(const T& value) {
     });
     return Json(std::move(object));
   }
-}
-
-[[noreturn]] void wrong_kind(const std::string& path, const char* wanted) {
-  fail(ErrorKind::format, "spec: ", path, " must be ", wanted);
 }
 
 template <typename T>
@@ -93,37 +81,18 @@ void from_json(const Json& json, const std::string& path, T& value) {
       words += concat(i ? ", " : "", "\"", Words<T>::list[i], "\"");
     }
     fail(ErrorKind::format, "spec: ", path, " must be one of ", words, ", got ", write_json(json));
-  } else if constexpr (std::is_same_v<T, bool>) {
-    if (json.if_bool() == nullptr) wrong_kind(path, "true or false");
-    value = *json.if_bool();
-  } else if constexpr (std::is_same_v<T, int>) {
-    const int64_t* number = json.if_integer();
-    if (number == nullptr || *number < std::numeric_limits<int>::min() ||
-        *number > std::numeric_limits<int>::max()) {
-      wrong_kind(path, "a whole number of 32 bits");
-    }
-    value = static_cast<int>(*number);
-  } else if constexpr (std::is_same_v<T, float>) {
-    if (json.if_integer() != nullptr) {
-      value = static_cast<float>(*json.if_integer());
-    } else if (json.if_double() != nullptr &&
-               std::isfinite(static_cast<float>(*json.if_double()))) {
-      value = static_cast<float>(*json.if_double());
-    } else {
-      wrong_kind(path, "a number in the range of float32");
-    }
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    if (json.if_string() == nullptr) wrong_kind(path, "a string");
-    value = *json.if_string();
+  } else if constexpr (std::is_same_v<T, float> || std::is_same_v<T, std::string> ||
+                       std::is_same_v<T, bool> || std::is_same_v<T, int>) {
+    read_json(json, "spec", path, value);
   } else if constexpr (requires { value.push_back({}); }) {
-    if (json.if_array() == nullptr) wrong_kind(path, "a list");
+    if (json.if_array() == nullptr) fail_kind("spec", path, "a list", json);
     value.clear();
     for (const Json& item : *json.if_array()) {
       from_json(item, concat(path, "[", value.size(), "]"), value.emplace_back());
     }
   } else {
     const Json::Object* object = json.if_object();
-    if (object == nullptr) wrong_kind(path, "an object");
+    if (object == nullptr) fail_kind("spec", path, "an object", json);
     size_t known = 0;
     visit_any(value, [&](const char* name, auto& field) {
       if (const Json* member = json.find(name)) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "kernels/decode_state.h"
 
@@ -11,8 +12,20 @@ namespace fuseq::inline v0::ref {
 
 /// x and y [N, V], dense.
 void log_softmax(const float* x, int64_t N, int64_t V, float* y);
+void contrast(const DecodeState& state, std::span<const int32_t> active);
 void process(const DecodeState& state, std::span<const int32_t> active);
 void select(const DecodeState& state, std::span<const int32_t> active);
 void advance(const DecodeState& state, std::span<const int32_t> active);
+
+/// The first word of Philox4x32-10.
+uint32_t philox(uint64_t seed, const uint32_t (&counter)[4]);
+
+/// An id that the filters keep, with its noisy score.
+struct NoisyId {
+  double score;
+  int32_t id;
+};
+/// All of them, the drawn one first.
+std::vector<NoisyId> draw(std::span<const float> row, const DrawFilter& filter, const DrawKey& key);
 
 }  // namespace fuseq::inline v0::ref

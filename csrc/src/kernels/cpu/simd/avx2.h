@@ -198,4 +198,71 @@ struct mask16 {
   return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
 
+// ---- 16 unsigned integers of 32 bits ------------------------------------------------------------
+
+struct u32x16 {
+  __m256i lo, hi;
+};
+
+[[gnu::always_inline]] inline u32x16 splat_u32(uint32_t x) {
+  const __m256i v = _mm256_set1_epi32(static_cast<int>(x));
+  return {v, v};
+}
+[[gnu::always_inline]] inline u32x16 iota_u32() {
+  return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+          _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)};
+}
+[[gnu::always_inline]] inline u32x16 load_u32_n(const int32_t* p, int64_t n) {
+  const mask16 m = first(n);
+  return {_mm256_maskload_epi32(p, _mm256_castps_si256(m.lo)),
+          n > 8 ? _mm256_maskload_epi32(p + 8, _mm256_castps_si256(m.hi)) : _mm256_setzero_si256()};
+}
+[[gnu::always_inline]] inline u32x16 operator+(u32x16 a, u32x16 b) {
+  return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline u32x16 operator^(u32x16 a, u32x16 b) {
+  return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline u32x16 operator&(u32x16 a, u32x16 b) {
+  return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline u32x16 operator|(u32x16 a, u32x16 b) {
+  return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
+}
+template <int kBits>
+[[gnu::always_inline]] inline u32x16 shift_right(u32x16 a) {
+  return {_mm256_srli_epi32(a.lo, kBits), _mm256_srli_epi32(a.hi, kBits)};
+}
+struct u32x16_product {
+  u32x16 low, high;
+};
+[[gnu::always_inline]] inline void multiply_wide(__m256i a, __m256i b, __m256i& low,
+                                                 __m256i& high) {
+  const __m256i even = _mm256_mul_epu32(a, b);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+  low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+  high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+}
+[[gnu::always_inline]] inline u32x16_product multiply_wide(u32x16 a, u32x16 b) {
+  u32x16_product product;
+  multiply_wide(a.lo, b.lo, product.low.lo, product.high.lo);
+  multiply_wide(a.hi, b.hi, product.low.hi, product.high.hi);
+  return product;
+}
+/// Both halves of 16 bits are exact, so that the sum is rounded once.
+[[gnu::always_inline]] inline __m256 to_float(__m256i a) {
+  const __m256 upper = _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 16));
+  const __m256 lower = _mm256_cvtepi32_ps(_mm256_and_si256(a, _mm256_set1_epi32(0xffff)));
+  return _mm256_fmadd_ps(upper, _mm256_set1_ps(65536.0f), lower);
+}
+[[gnu::always_inline]] inline f32x16 to_float(u32x16 a) {
+  return {to_float(a.lo), to_float(a.hi)};
+}
+[[gnu::always_inline]] inline u32x16 as_u32(f32x16 a) {
+  return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)};
+}
+[[gnu::always_inline]] inline f32x16 as_f32(u32x16 a) {
+  return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)};
+}
+
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

@@ -175,4 +175,59 @@ struct mask16 {
   return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
 
+// ---- 16 unsigned integers of 32 bits ------------------------------------------------------------
+
+struct u32x16 {
+  __m512i v;
+};
+
+[[gnu::always_inline]] inline u32x16 splat_u32(uint32_t x) {
+  return {_mm512_set1_epi32(static_cast<int>(x))};
+}
+/// 0, 1, ... 15
+[[gnu::always_inline]] inline u32x16 iota_u32() {
+  return {_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)};
+}
+/// Lanes n and up are zero, and their memory is not touched.
+[[gnu::always_inline]] inline u32x16 load_u32_n(const int32_t* p, int64_t n) {
+  return {_mm512_maskz_loadu_epi32(first(n).v, p)};
+}
+[[gnu::always_inline]] inline u32x16 operator+(u32x16 a, u32x16 b) {
+  return {_mm512_add_epi32(a.v, b.v)};
+}
+[[gnu::always_inline]] inline u32x16 operator^(u32x16 a, u32x16 b) {
+  return {_mm512_xor_si512(a.v, b.v)};
+}
+[[gnu::always_inline]] inline u32x16 operator&(u32x16 a, u32x16 b) {
+  return {_mm512_and_si512(a.v, b.v)};
+}
+[[gnu::always_inline]] inline u32x16 operator|(u32x16 a, u32x16 b) {
+  return {_mm512_or_si512(a.v, b.v)};
+}
+template <int kBits>
+[[gnu::always_inline]] inline u32x16 shift_right(u32x16 a) {
+  return {_mm512_srli_epi32(a.v, kBits)};
+}
+/// The lower and the upper halves of the products of 64 bits.
+struct u32x16_product {
+  u32x16 low, high;
+};
+[[gnu::always_inline]] inline u32x16_product multiply_wide(u32x16 a, u32x16 b) {
+  const __m512i even = _mm512_mul_epu32(a.v, b.v);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a.v, 32), _mm512_srli_epi64(b.v, 32));
+  return {{_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32))},
+          {_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd)}};
+}
+/// The nearest floats.
+[[gnu::always_inline]] inline f32x16 to_float(u32x16 a) {
+  return {_mm512_cvtepu32_ps(a.v)};
+}
+/// The same bits.
+[[gnu::always_inline]] inline u32x16 as_u32(f32x16 a) {
+  return {_mm512_castps_si512(a.v)};
+}
+[[gnu::always_inline]] inline f32x16 as_f32(u32x16 a) {
+  return {_mm512_castsi512_ps(a.v)};
+}
+
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

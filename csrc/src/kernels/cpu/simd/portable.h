@@ -3,6 +3,7 @@
 // in the last digits.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -175,6 +176,66 @@ inline float reduce_max(f32x16 a) {
       a.lane[i] = a.lane[i] > a.lane[i + step] ? a.lane[i] : a.lane[i + step];
   }
   return a.lane[0];
+}
+
+// ---- 16 unsigned integers of 32 bits ------------------------------------------------------------
+
+struct u32x16 {
+  uint32_t lane[16];
+};
+
+template <typename F>
+u32x16 each_u32_lane(F f) {
+  u32x16 result;
+  for (int i = 0; i < 16; ++i) result.lane[i] = f(i);
+  return result;
+}
+
+inline u32x16 splat_u32(uint32_t x) {
+  return each_u32_lane([x](int) { return x; });
+}
+inline u32x16 iota_u32() {
+  return each_u32_lane([](int i) { return static_cast<uint32_t>(i); });
+}
+inline u32x16 load_u32_n(const int32_t* p, int64_t n) {
+  return each_u32_lane([=](int i) { return i < n ? static_cast<uint32_t>(p[i]) : 0u; });
+}
+inline u32x16 operator+(u32x16 a, u32x16 b) {
+  return each_u32_lane([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline u32x16 operator^(u32x16 a, u32x16 b) {
+  return each_u32_lane([&](int i) { return a.lane[i] ^ b.lane[i]; });
+}
+inline u32x16 operator&(u32x16 a, u32x16 b) {
+  return each_u32_lane([&](int i) { return a.lane[i] & b.lane[i]; });
+}
+inline u32x16 operator|(u32x16 a, u32x16 b) {
+  return each_u32_lane([&](int i) { return a.lane[i] | b.lane[i]; });
+}
+template <int kBits>
+u32x16 shift_right(u32x16 a) {
+  return each_u32_lane([&](int i) { return a.lane[i] >> kBits; });
+}
+struct u32x16_product {
+  u32x16 low, high;
+};
+inline u32x16_product multiply_wide(u32x16 a, u32x16 b) {
+  u32x16_product product;
+  for (int i = 0; i < 16; ++i) {
+    const uint64_t wide = uint64_t{a.lane[i]} * b.lane[i];
+    product.low.lane[i] = static_cast<uint32_t>(wide);
+    product.high.lane[i] = static_cast<uint32_t>(wide >> 32);
+  }
+  return product;
+}
+inline f32x16 to_float(u32x16 a) {
+  return each_lane([&](int i) { return static_cast<float>(a.lane[i]); });
+}
+inline u32x16 as_u32(f32x16 a) {
+  return each_u32_lane([&](int i) { return std::bit_cast<uint32_t>(a.lane[i]); });
+}
+inline f32x16 as_f32(u32x16 a) {
+  return each_lane([&](int i) { return std::bit_cast<float>(a.lane[i]); });
 }
 
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE
