@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -38,11 +39,13 @@ struct Room {
 
 TEST(Philox, equals_the_known_answers_of_random123) {
   // https://github.com/DEShawResearch/random123, tests/kat_vectors
-  EXPECT_EQ(ref::philox(0, {0, 0, 0, 0}), 0x6627e8d5u);
+  using Words = std::array<uint32_t, 4>;
+  EXPECT_EQ(ref::philox(0, {0, 0, 0, 0}),
+            (Words{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}));
   EXPECT_EQ(ref::philox(~uint64_t{0}, {0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu}),
-            0x408f276du);
+            (Words{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}));
   EXPECT_EQ(ref::philox(0x299f31d0a4093822u, {0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}),
-            0xd16cfe09u);
+            (Words{0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}));
 }
 
 double gumbel(double v) {
@@ -51,37 +54,39 @@ double gumbel(double v) {
 
 TEST(Draw, noise_is_accurate_on_every_instruction_set) {
   struct Case {
-    uint64_t seed;
-    uint32_t counter[4];
+    int32_t id;
+    DrawKey key;
   };
-  // Words 0, 1, 0x80 and 0xffffffff: the largest noise there is, and the least.
-  std::vector<Case> cases = {{1, {91093890, 0, 0, 0}},
-                             {1, {370482782, 0, 0, 0}},
-                             {1, {1843447291, 0, 0, 0}},
-                             {1, {1711450034, 0, 0, 0}},
-                             {0x299f31d0a4093822u, {0x243f6a88, 0x85a308d3, 0x13198a2e, 7}}};
-  ASSERT_EQ(ref::philox(1, cases[0].counter), 0u);
-  ASSERT_EQ(ref::philox(1, cases[3].counter), 0xffffffffu);
+  // Words 0, 1 and 0xffffffff: the largest noise there is, and the least.
+  std::vector<Case> cases = {{48, {.seed = 1, .step = 1105669362}},
+                             {32, {.seed = 1, .step = 758802067}},
+                             {48, {.seed = 1, .step = 2249695892}},
+                             {INT32_MAX, {0x299f31d0a4093822u, 7, 0x13198a2e, 0x85a308d3}}};
+  ASSERT_EQ(ref::noise_word(cases[0].key, cases[0].id), 0u);
+  ASSERT_EQ(ref::noise_word(cases[2].key, cases[2].id), 0xffffffffu);
   std::mt19937_64 random(1);
   for (int i = 0; i < 20000; ++i) {
     const uint64_t a = random(), b = random();
-    cases.push_back({random(),
-                     {static_cast<uint32_t>(a >> 33), static_cast<uint32_t>(a),
-                      static_cast<uint32_t>(b >> 32), static_cast<uint32_t>(b)}});
+    cases.push_back({static_cast<int32_t>(a >> 33),
+                     {.seed = random(),
+                      .sequence = static_cast<uint32_t>(a),
+                      .sample = static_cast<uint32_t>(b >> 32),
+                      .step = static_cast<uint32_t>(b)}});
   }
   for (const Case& c : cases) {
     const float zero = 0;
-    const auto id = static_cast<int32_t>(c.counter[0]);
-    const cpu::NoiseKey key{{static_cast<uint32_t>(c.seed), static_cast<uint32_t>(c.seed >> 32)},
-                            {c.counter[1], c.counter[2], c.counter[3]}};
-    const uint32_t word = ref::philox(c.seed, c.counter);
+    const int32_t id = c.id;
+    const cpu::NoiseKey key{
+        {static_cast<uint32_t>(c.key.seed), static_cast<uint32_t>(c.key.seed >> 32)},
+        {c.key.step, c.key.sample, c.key.sequence}};
+    const uint32_t word = ref::noise_word(c.key, id);
     const float v = std::min((static_cast<float>(word) + 0.5f) * 0x1p-32f, 0.99999994f);
     const double wanted = gumbel(double{v});
     float vector_noise = kNan;
     for (const CpuIsa isa : isas()) {
       cpu::Drawn drawn{-kInf, 0};
       FUSEQ_PICK(isa, draw_row)({&zero, 1, 0.0f, 1.0f}, &id, key, drawn);
-      ASSERT_NEAR(drawn.score, wanted, 4e-7 + 2e-7 * std::abs(wanted)) << c.seed << " " << id;
+      ASSERT_NEAR(drawn.score, wanted, 4e-7 + 2e-7 * std::abs(wanted)) << c.key.seed << " " << id;
       if (word < 1u << 31) {  // v has all the bits that matter
         const double exact = gumbel((static_cast<double>(word) + 0.5) * 0x1p-32);
         ASSERT_NEAR(drawn.score, exact, 6e-7 + 2e-7 * std::abs(exact));

@@ -61,7 +61,9 @@ void append_best(Context& ctx, const DecodeState& state, int32_t slot) {
 void contrast(Context& ctx, const DecodeState& state, std::span<const int32_t> active) {
   check_cpu("contrast", ctx.device());
   for (const int32_t slot : active) {
-    if (state.rules[slot].mode == DecodeMode::contrastive && state.has_tried[slot] != 0) {
+    const bool has_tried =
+        state.rules[slot].mode == DecodeMode::contrastive && state.has_tried[slot] != 0;
+    if (has_tried && state.done[slot] == 0) {
       append_best(ctx, state, slot);
     }
   }

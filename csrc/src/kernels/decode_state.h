@@ -128,7 +128,7 @@ struct DecodeState {
   // Per row: the pool of finished hypotheses, num_rows of a request, best first.
   int32_t* pool_ids = nullptr;      ///< [N][C]
   float* pool_log_probs = nullptr;  ///< [N][C]
-  int32_t* pool_lengths = nullptr;  ///< [N]
+  int32_t* pool_lengths = nullptr;  ///< [N] prompt_length at least
   float* pool_scores = nullptr;     ///< [N] -1e9: empty
   Stop* pool_stops = nullptr;       ///< [N] none: this entry is no finished hypothesis
 
@@ -185,7 +185,7 @@ void process(Context& ctx, const DecodeState& state, std::span<const int32_t> ac
 void select(Context& ctx, const DecodeState& state, std::span<const int32_t> active);
 
 /// softmax(logits / temperature) of the listed rows into probabilities [rows.size()][V]: what a
-/// TokenSampler sees.
+/// TokenSampler sees. Of a row with nothing finite, 1 for the first id that a draw would take.
 void probabilities(Context& ctx, const DecodeState& state, std::span<const int32_t> rows,
                    float temperature, float* probabilities);
 

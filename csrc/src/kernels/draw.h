@@ -5,8 +5,9 @@
 // order. To each kept id's score / temperature comes -log(-log u), and the largest sum wins, which
 // is a draw from their softmax (Gumbel; Maddison et al. 2014, https://arxiv.org/abs/1411.0030). u
 // is made of one word of Philox4x32-10 (Salmon et al. 2011,
-// https://doi.org/10.1145/2063384.2063405) under key seed and counter (id, step, sample, sequence),
-// so that a draw depends on nothing else: no order, slice, thread or other row.
+// https://doi.org/10.1145/2063384.2063405) under key seed and counter (block, step, sample,
+// sequence), so that a draw depends on nothing else: no order, slice, thread or other row. 64
+// neighbouring ids share 16 blocks: id has word id / 16 % 4 of block id / 64 * 16 + id % 16.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doors of select and probabilities.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -93,6 +94,7 @@ class Picks {
 
  private:
   void add(const DecodeRules& rules, int32_t first_row, int32_t num_rows) {
+    if (state_.logit_row[first_row] < 0) return;
     require(rules.num_candidates() <= num_rows * state_.vocab,
             "select: rows * vocabulary must be at least ", rules.num_candidates(), ", got ",
             num_rows * state_.vocab);
@@ -179,6 +181,11 @@ void weigh_candidates(Context& ctx, const DecodeState& state, std::span<const in
     if (state.done[slot] != 0 || rules.mode != DecodeMode::contrastive) continue;
     float* const scores = state.candidate_scores + rules.first_row * kMaxCandidatesPerRow;
     const int32_t row = rules.first_row + state.winner[slot];
+    if (!std::isfinite(scores[0])) {  // all banned, or an infinite score
+      std::fill_n(scores, rules.num_rows, 0.0f);
+      scores[0] = 1;
+      continue;
+    }
     const cpu::ScaledRow scaled{state.logits + state.logit_row[row] * state.vocab, state.vocab,
                                 scores[0], 1.0f / rules.filter.temperature};
     const float sum = FUSEQ_PICK(ctx.impl().isa, scaled_sum_exp)(scaled);
@@ -258,7 +265,13 @@ void probabilities(Context& ctx, const DecodeState& state, std::span<const int32
     for (int64_t i = begin; i < end; ++i) {
       const float* scores = state.logits + state.logit_row[rows[static_cast<size_t>(i)]] * V;
       float* const y = probabilities + i * V;
-      const float sum = scaled_exp({scores, V, row_max(scores, V), 1.0f / temperature}, y);
+      const float best = row_max(scores, V);
+      if (!std::isfinite(best)) {  // all banned, or an infinite score
+        std::fill_n(y, V, 0.0f);
+        y[best > 0 ? std::find(scores, scores + V, best) - scores : 0] = 1;
+        continue;
+      }
+      const float sum = scaled_exp({scores, V, best, 1.0f / temperature}, y);
       scale_row(y, V, 1.0f / sum, y);
     }
   });

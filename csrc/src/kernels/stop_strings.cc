@@ -18,7 +18,7 @@ namespace {
 }  // namespace
 
 size_t StopStrings::room() const noexcept {
-  return longest_of(strings) + table->longest();
+  return longest_of(strings) - 1 + table->longest();
 }
 
 bool StopStrings::is_completed_by(int32_t next, std::span<const int32_t> row,

@@ -16,7 +16,7 @@ struct ScaledRow {
   float scale;
 };
 
-/// Key and counter of Philox4x32-10 but for the id.
+/// Key and counter of Philox4x32-10 but for the block of ids.
 struct NoiseKey {
   uint32_t key[2];
   uint32_t counter[3];

@@ -367,7 +367,7 @@ void advance(const DecodeState& state, std::span<const int32_t> active) {
 
 // ---- draws --------------------------------------------------------------------------------------
 
-uint32_t philox(uint64_t seed, const uint32_t (&counter)[4]) {
+std::array<uint32_t, 4> philox(uint64_t seed, const uint32_t (&counter)[4]) {
   uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]};
   uint32_t k0 = static_cast<uint32_t>(seed);
   uint32_t k1 = static_cast<uint32_t>(seed >> 32);
@@ -380,7 +380,13 @@ uint32_t philox(uint64_t seed, const uint32_t (&counter)[4]) {
     k0 += 0x9e3779b9u;
     k1 += 0xbb67ae85u;
   }
-  return c[0];
+  return {c[0], c[1], c[2], c[3]};
+}
+
+uint32_t noise_word(const DrawKey& key, int32_t id) {
+  const auto block = static_cast<uint32_t>(id / 64 * 16 + id % 16);
+  return philox(key.seed,
+                {block, key.step, key.sample, key.sequence})[static_cast<size_t>(id / 16 % 4)];
 }
 
 std::vector<NoisyId> draw(std::span<const float> row, const DrawFilter& filter,
@@ -423,8 +429,7 @@ std::vector<NoisyId> draw(std::span<const float> row, const DrawFilter& filter,
   while (entries.back().p < double(filter.min_p) * entries[0].p) entries.pop_back();
   std::vector<NoisyId> noisy;
   for (const Entry& e : entries) {
-    const uint32_t counter[4] = {static_cast<uint32_t>(e.id), key.step, key.sample, key.sequence};
-    const double v = (double(philox(key.seed, counter)) + 0.5) / 4294967296.0;
+    const double v = (double(noise_word(key, e.id)) + 0.5) / 4294967296.0;
     const double gumbel = -std::log(-std::log1p(-v));
     noisy.push_back({(double(e.score) - double(best)) / double(filter.temperature) + gumbel, e.id});
   }

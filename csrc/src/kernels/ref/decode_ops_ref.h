@@ -2,6 +2,7 @@
 // Plain versions of log_softmax, process, select and advance; the contracts are in decode_state.h.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -17,8 +18,10 @@ void process(const DecodeState& state, std::span<const int32_t> active);
 void select(const DecodeState& state, std::span<const int32_t> active);
 void advance(const DecodeState& state, std::span<const int32_t> active);
 
-/// The first word of Philox4x32-10.
-uint32_t philox(uint64_t seed, const uint32_t (&counter)[4]);
+/// The words of Philox4x32-10.
+std::array<uint32_t, 4> philox(uint64_t seed, const uint32_t (&counter)[4]);
+/// The word that an id's noise is made of.
+uint32_t noise_word(const DrawKey& key, int32_t id);
 
 /// An id that the filters keep, with its noisy score.
 struct NoisyId {

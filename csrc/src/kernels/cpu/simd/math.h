@@ -64,7 +64,7 @@ namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
   return log_near_one(f, exponent);
 }
 
-/// -log(1 - x) for x in [0, 1), with a relative error below 2e-7: small x lose nothing.
+/// -log(1 - x) for x in [0, 1), with a relative error below 3e-7: small x lose nothing.
 [[gnu::always_inline]] inline f32x16 minus_log_of_rest(f32x16 x) {
   f32x16 f;
   f32x16 exponent;
