@@ -5,45 +5,68 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fuseq import models, ops, presets
+    from fuseq import models, ops, presets, samplers
     from fuseq._core import (
         GenerationOptions,
         Hypothesis,
         Model,
         Prompt,
+        Search,
         Session,
         Tensor,
+        TokenBytes,
         __version__,
         generate,
+        score,
     )
-    from fuseq.models import export_transformers, load_model, save_model
+    from fuseq.models import (
+        export_transformers,
+        load_generation_options,
+        load_model,
+        save_model,
+    )
+    from fuseq.prompts import prompts_from_arrays, rows_to_arrays
 
 __all__ = [
     "GenerationOptions",
     "Hypothesis",
     "Model",
     "Prompt",
+    "Search",
     "Session",
     "Tensor",
+    "TokenBytes",
     "__version__",
     "export_transformers",
     "generate",
+    "load_generation_options",
     "load_model",
     "models",
     "ops",
     "presets",
+    "prompts_from_arrays",
+    "rows_to_arrays",
+    "samplers",
     "save_model",
+    "score",
 ]
 
-_MODULES = ("models", "ops", "presets")
-_OF_MODELS = ("export_transformers", "load_model", "save_model")
+_MODULES = ("models", "ops", "presets", "samplers")
+_HOMES = {
+    "export_transformers": "models",
+    "load_generation_options": "models",
+    "load_model": "models",
+    "prompts_from_arrays": "prompts",
+    "rows_to_arrays": "prompts",
+    "save_model": "models",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name in _MODULES:
         return import_module(f"fuseq.{name}")
     if name in __all__:
-        return getattr(import_module("fuseq.models" if name in _OF_MODELS else "fuseq._core"), name)
+        return getattr(import_module(f"fuseq.{_HOMES.get(name, '_core')}"), name)
     raise AttributeError(f"module 'fuseq' has no attribute {name!r}")
 
 

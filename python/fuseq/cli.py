@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import fuseq
-from fuseq import _core
+from fuseq import _core, samplers
+from fuseq.presets import load
 
 _FAILURE = 1
 _USAGE = 2
@@ -103,6 +104,11 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per input")
     _add_model_options(parser)
     group = parser.add_argument_group("generation options")
+    group.add_argument(
+        "--sampler",
+        choices=("greedy", "random", "top_k", "top_p", "min_p", "beam", "contrastive", "preset"),
+        help="a set of options; by default the folder's own settings, without any greedy",
+    )
     for name, kind, default, meaning in _core.option_fields():
         group.add_argument(f"--{name.replace('_', '-')}", dest=name, **_argument(kind, meaning))
         del default
@@ -117,6 +123,7 @@ def _argument(kind: str, meaning: str) -> dict[str, Any]:
         "bool": {"action": argparse.BooleanOptionalAction, "default": None},
         "early_stopping": {"choices": ("false", "true", "never")},
         "list[int]": {"type": _ids, "metavar": '"ID ID"'},
+        "list[str]": {"action": "append", "metavar": "TEXT"},
         "dict[int, float]": {"type": _biases, "metavar": '"ID=X ID=X"'},
     }
     return {"help": meaning, **kinds[kind]}
@@ -140,10 +147,22 @@ def _biases(text: str) -> dict[int, float]:
 
 
 def _generation_options(options: argparse.Namespace) -> _core.GenerationOptions:
+    """The folder's own settings or a sampler's, and over them what the command line says."""
     fields = {name: getattr(options, name) for name, _, _, _ in _core.option_fields()}
     if fields["early_stopping"] in ("true", "false"):
         fields["early_stopping"] = fields["early_stopping"] == "true"
-    return _core.GenerationOptions(**fields)
+    base = None
+    if options.sampler in (None, "preset"):
+        base = fuseq.load_generation_options(options.preset)
+        if base is None and options.sampler == "preset":
+            raise ValueError(f"--sampler preset: {options.preset} must hold settings, got none")
+    else:
+        fields = {**samplers.get(options.sampler).generation_fields(), **_given(fields)}
+    return load.merge_options(base, fields)
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _parse(texts: Iterable[str], what: str) -> list[list[int]]:
@@ -176,9 +195,9 @@ def _prompts(options: argparse.Namespace, is_seq2seq: bool) -> list[_core.Prompt
 
 
 def _generate(options: argparse.Namespace) -> int:
-    generation = _generation_options(options)
     if options.ids is not None:
-        _parse(options.ids, "--ids")  # before a large model is loaded
+        _parse(options.ids, "--ids")  # before a large model is loaded, as the next line
+    generation = _generation_options(options)
     model = _load(options.preset, options)
     results = _core.generate(model, _prompts(options, model.is_seq2seq), generation)
     for hypotheses in results:
@@ -191,7 +210,14 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _as_json(row: _core.Hypothesis) -> dict[str, Any]:
-    return {"ids": row.ids, "score": row.score, "stop_reason": row.stop_reason}
+    fields: dict[str, Any] = {
+        "ids": row.ids,
+        "score": row.score,
+        "stop_reason": row.stop_reason,
+    }
+    if row.token_log_probs:
+        fields["token_log_probs"] = row.token_log_probs
+    return fields
 
 
 # ---- info ----
@@ -259,11 +285,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    writers: dict[str, Callable[[_core.Model, str], None]] = {
-        "fuseq": fuseq.save_model,
-        "transformers": fuseq.export_transformers,
-    }
-    writers[options.format](_load(options.source, options), options.destination)
+    settings = fuseq.load_generation_options(options.source) if options.format == "fuseq" else None
+    model = _load(options.source, options)
+    if options.format == "fuseq":
+        fuseq.save_model(model, options.destination, settings)
+    else:
+        fuseq.export_transformers(model, options.destination)
     return 0
 
 

@@ -177,3 +177,58 @@ def test_a_closed_pipe_is_quiet(golden: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == b""
     assert process.wait() == 1
+
+
+def test_a_folders_own_settings_hold_unless_the_command_line_says_otherwise(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = fuseq.load_model(golden / "gpt2_tiny")
+    own = fuseq.GenerationOptions(
+        max_length=15, do_sample=True, top_k=9, seed=4, temperature=2.0, stop_token_ids=[7]
+    )
+    fuseq.save_model(model, tmp_path / "own", own)
+
+    def printed(*more: object) -> list[int]:
+        assert call("generate", "--preset", tmp_path / "own", "--ids", "5 6", *more) == 0
+        return lines(capsys)[0]
+
+    def expected(**fields: object) -> list[int]:
+        options = fuseq.presets.load.merge_options(own, fields)
+        return fuseq.generate(model, [[5, 6]], options)[0][0].ids
+
+    assert printed() == expected() == fuseq.generate(model, [[5, 6]], own)[0][0].ids
+    assert printed("--seed", 5) == expected(seed=5) != expected()
+    assert len(printed("--max-new-tokens", 4, "--min-new-tokens", 4)) == 6
+    greedy = fuseq.generate(model, [[5, 6]], fuseq.GenerationOptions(max_length=12))[0][0].ids
+    assert printed("--sampler", "greedy", "--max-length", 12) == greedy
+    beam = fuseq.GenerationOptions(max_length=12, num_beams=5)
+    assert (
+        printed("--sampler", "beam", "--max-length", 12)
+        == fuseq.generate(model, [[5, 6]], beam)[0][0].ids
+    )
+
+
+def test_a_preset_sampler_needs_settings(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--preset", golden / "gpt2_tiny", "--ids", "5", "--sampler", "preset")
+    assert call("generate", *arguments) == 1
+    assert "must hold settings, got none" in capsys.readouterr().err
+
+
+def test_scores_are_printed_on_demand(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = golden / "gpt2_tiny"
+    arguments = ("--preset", folder, "--ids", "5 6", "--json", "--max-new-tokens", 3)
+    assert call("generate", *arguments, "--return-scores") == 0
+    (row,) = json.loads(capsys.readouterr().out)["hypotheses"]
+    assert len(row["token_log_probs"]) == len(row["ids"]) - 2
+    assert row["score"] == pytest.approx(sum(row["token_log_probs"]))
+    assert call("generate", *arguments) == 0
+    assert "token_log_probs" not in capsys.readouterr().out
+
+
+def test_convert_carries_settings_over(golden: Path, tmp_path: Path) -> None:
+    assert call("convert", golden / "bart_tiny_hf", tmp_path / "ours") == 0
+    theirs = fuseq.load_generation_options(golden / "bart_tiny_hf")
+    ours = fuseq.load_generation_options(tmp_path / "ours")
+    assert repr(ours) == repr(theirs) != "GenerationOptions()"
+    fuseq.save_model(fuseq.load_model(tmp_path / "ours"), tmp_path / "ours")
+    assert repr(fuseq.load_generation_options(tmp_path / "ours")) == repr(theirs)

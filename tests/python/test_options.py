@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GenerationOptions from keywords."""
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,26 @@ def test_a_field_that_is_set_is_checked_too() -> None:
     with pytest.raises(TypeError, match="num_beams"):
         options.num_beams = "many"  # type: ignore[assignment]
     assert options.num_beams == 1
+
+
+def test_options_go_through_json() -> None:
+    options = GenerationOptions(
+        num_beams=3, early_stopping="never", seed=None, stop_strings=["é", "\n"],
+        logit_bias={7: 1.5}, stop_token_ids=[4],
+    )  # fmt: skip
+    again = GenerationOptions.from_json(options.to_json())
+    assert repr(again) == repr(options)
+    assert GenerationOptions().to_json() == "{}\n"
+    seeded = GenerationOptions(do_sample=True, seed=2**64 - 5)
+    assert GenerationOptions.from_json(seeded.to_json()).seed == 2**64 - 5
+    with pytest.raises(ValueError, match='every field must be known, got "beams"'):
+        GenerationOptions.from_json('{"beams": 3}')
+    with pytest.raises(ValueError, match="stop_strings: must be UTF-8"):
+        GenerationOptions(stop_strings=[b"\xff"]).to_json()
+
+
+def test_copies_are_apart() -> None:
+    options = GenerationOptions(num_beams=3)
+    other = copy(options)
+    other.num_beams = 2
+    assert options.num_beams == 3

@@ -2,12 +2,14 @@
 """Models in and out of folders, with the tables of the families that we know."""
 
 from os import PathLike
+from pathlib import Path
 
-from fuseq._core import Model
+from fuseq._core import GenerationOptions, Model
 from fuseq.models.families import FAMILIES
-from fuseq.presets import load, transformers_format
+from fuseq.presets import load, native_format, transformers_format
+from fuseq.presets.load import load_generation_options
 
-__all__ = ["export_transformers", "load_model", "save_model"]
+__all__ = ["export_transformers", "load_generation_options", "load_model", "save_model"]
 
 
 def load_model(
@@ -43,17 +45,23 @@ def load_model(
     return load.load_model(folder, FAMILIES, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa)
 
 
-def save_model(model: Model, folder: str | PathLike[str]) -> None:
+def save_model(
+    model: Model, folder: str | PathLike[str], options: GenerationOptions | None = None
+) -> None:
     """Writes a folder of our own: `spec.json` and `model.safetensors`.
 
     Args:
         model: Any model.
         folder: Replaced as a whole once everything is written; other files in it are kept.
+        options: Written as `generation.json`, which `load_generation_options` reads, in C++ too;
+            None: one that is there is kept.
 
     Raises:
         OSError: The system refused to write; an old folder is left as it was.
     """
     model.save(folder)
+    if options is not None:
+        native_format.save_generation_options(options, Path(folder))
 
 
 def export_transformers(model: Model, folder: str | PathLike[str]) -> None:

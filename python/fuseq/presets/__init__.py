@@ -9,9 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fuseq.models import export_transformers, load_model, save_model
+    from fuseq.models import (
+        export_transformers,
+        load_generation_options,
+        load_model,
+        save_model,
+    )
 
-__all__ = ["export_transformers", "load_model", "save_model"]
+__all__ = ["export_transformers", "load_generation_options", "load_model", "save_model"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
