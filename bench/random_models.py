@@ -74,3 +74,64 @@ def model_folder(name: str, parent: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_model(name, folder)
     return folder
+
+
+# The shapes of shapes.h that need no other library: fuseq's own specs and weights.
+SPECS: dict[str, dict[str, int]] = {
+    "bart-tiny": {"vocab": 500, "layers": 2, "dim": 64, "heads": 4, "ffn_dim": 128},
+    "bart-base": {"vocab": 50265, "layers": 6, "dim": 768, "heads": 12, "ffn_dim": 3072},
+    "marian-base": {"vocab": 58101, "layers": 6, "dim": 512, "heads": 8, "ffn_dim": 2048},
+}
+
+
+def random_spec(name: str) -> dict[str, Any]:
+    """A BART-like spec of real shape: post-norm stacks, learned positions, tied head, bias."""
+    shape = SPECS[name]
+    stack = {
+        "layers": shape["layers"],
+        "dim": shape["dim"],
+        "heads": shape["heads"],
+        "kv_heads": shape["heads"],
+        "head_dim": shape["dim"] // shape["heads"],
+        "ffn_dim": shape["ffn_dim"],
+        "place": "post",
+        "embed_norm": True,
+        "final_norm": False,
+        "max_positions": 1024,
+    }
+    return {
+        "family": "bart",
+        "vocab": shape["vocab"],
+        "encoder": stack,
+        "decoder": stack,
+        "head": {"bias": True},
+        "pad_id": 1,
+        "bos_id": 0,
+        "decoder_start_id": 2,
+        "eos_ids": [2],
+    }
+
+
+def random_weights(spec: dict[str, Any], end_bias: float) -> dict[str, Any]:
+    """Weights under fuseq's names, spread enough for ids to vary; the end id has its own bias."""
+    import json
+
+    import numpy as np
+    from fuseq import _core
+
+    chance = np.random.default_rng(0)
+    weights = {}
+    for name, shape, is_matrix in _core.weight_table(json.dumps(spec)):
+        noise = chance.standard_normal(shape, np.float32)
+        if "positions" in name or name.startswith("embed"):
+            noise *= np.float32(3 / np.sqrt(shape[-1]))
+        elif is_matrix:
+            noise *= np.float32(1.6 / np.sqrt(shape[-1]))
+        elif name.endswith("norm.weight"):
+            noise = 1 + np.float32(0.1) * noise
+        else:
+            noise *= np.float32(0.1)
+        weights[name] = noise
+    weights["head.bias"] *= 3
+    weights["head.bias"][spec["eos_ids"]] = end_bias
+    return weights
