@@ -98,6 +98,7 @@ def test_callbacks_that_cannot_be_are_named(gpt2_tiny: fuseq.Model) -> None:
 def test_ctrl_c_in_a_callback_ends_the_call(golden: Path) -> None:
     script = f"""
 import fuseq, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has none
 model = fuseq.load_model({str(golden / "gpt2_tiny")!r})
 options = fuseq.GenerationOptions(min_length=32, max_length=32)
 def on_token(row, token, text):
