@@ -558,6 +558,143 @@ TEST(Options, that_contradict_each_other_are_named) {
   EXPECT_EQ(message(stop_strings), "prompts[0]: stop_strings: must not be empty, got an empty one");
 }
 
+// ---- calls from inside, exceptions in the middle of a step
+// ---------------------------------------
+
+TEST(Session, goes_on_after_a_callback_that_ends_some_rows_and_throws) {
+  const Case c(test::gpt2_like(), 1, 4);
+  GenerationOptions options{.max_new_tokens = 6,
+                            .do_sample = true,
+                            .temperature = 9.0f,
+                            .seed = 3,
+                            .num_return_sequences = 3};
+  options.use_default_stop_ids = false;
+  for (int32_t id = 0; id < 30; ++id) {
+    if (id % 2 == 0 && options.stop_token_ids.size() < 15) options.stop_token_ids.push_back(id);
+  }
+  for (int after = 0; after < 12; ++after) {
+    Session session(c.model, {.max_rows = 9});
+    std::vector<RequestId> ids;
+    for (const Prompt& prompt : c.prompts) ids.push_back(session.submit(prompt, options));
+    ids.push_back(session.submit(c.prompts[0], {.max_new_tokens = 9}));
+    int told = 0;
+    const auto on_token = [&](const NewToken& token) {
+      if (told++ == after) throw std::runtime_error("enough");
+      return told % 3 == 0 && token.request != ids.back();
+    };
+    for (int step = 0; step < 100; ++step) {
+      try {
+        if (!session.step(on_token)) break;
+      } catch (const std::runtime_error&) {
+      }
+    }
+    for (const RequestId id : ids) EXPECT_TRUE(session.is_finished(id)) << "after " << after;
+    EXPECT_EQ(session.take(ids.back())[0].ids,
+              generate(*c.model, {{c.prompts[0]}}, {.max_new_tokens = 9})[0][0].ids);
+  }
+}
+
+TEST(TokenSampler, that_throws_leaves_other_requests_where_they_were) {
+  const Case c(test::gpt2_like(), 1, 2);
+  GenerationOptions contrastive{.max_length = 20,
+                                .min_length = 20,
+                                .temperature = 4,
+                                .top_k = 4,
+                                .penalty_alpha = 0.3f,
+                                .no_repeat_ngram_size = 1,
+                                .return_scores = true};
+  const Hypothesis expected = generate(*c.model, {{c.prompts[0]}}, contrastive)[0][0];
+  const auto sampler = std::make_shared<NthBest>(0);
+  GenerationOptions external{.max_length = 20, .min_length = 20};
+  external.sampler = sampler;
+  Session session(c.model);
+  const RequestId id = session.submit(c.prompts[0], contrastive);
+  (void)session.submit(c.prompts[1], external);
+  for (int step = 0; step < 60; ++step) {
+    sampler->fails = step % 3 == 1;
+    try {
+      if (!session.step()) break;
+    } catch (const std::runtime_error&) {
+    }
+  }
+  const Hypothesis got = session.take(id)[0];
+  EXPECT_EQ(got.ids, expected.ids);
+  EXPECT_EQ(got.token_log_probs, expected.token_log_probs);
+}
+
+TEST(Session, refuses_calls_from_inside_its_own_callback) {
+  const Case c(test::gpt2_like(), 1, 2);
+  Session session(c.model);
+  const RequestId id = session.submit(c.prompts[0], {.max_new_tokens = 5, .min_new_tokens = 5});
+  int refused = 0;
+  const auto refuses = [&](const auto& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      refused += error.kind() == ErrorKind::runtime;
+    }
+  };
+  (void)session.step([&](const NewToken&) {
+    refuses([&] { session.cancel(id); });
+    refuses([&] { (void)session.step(); });
+    refuses([&] { session.release_memory(); });
+    refuses([&] { (void)session.forward(c.prompts); });
+    EXPECT_EQ(session.ids(id).size(), c.starts[0].size() + 1);
+    return false;
+  });
+  EXPECT_EQ(refused, 4);
+  while (session.step()) {
+  }
+  EXPECT_EQ(session.take(id)[0].ids.size(), c.starts[0].size() + 5);
+}
+
+TEST(Stream, rows_are_places_in_the_list_whatever_their_seeds) {
+  const Case c(test::gpt2_like(), 1, 3);
+  std::vector<Prompt> prompts = c.prompts;
+  prompts[0].seed = 5;
+  prompts[1].seed = 5;
+  prompts[2].sequence = 77;
+  std::set<int64_t> rows;
+  (void)generate(*c.model, prompts, kDraws, {.on_token = [&](const NewToken& token) {
+    rows.insert(token.row);
+    return false;
+  }});
+  EXPECT_EQ(rows, (std::set<int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8}));
+}
+
+TEST(Beams, canceled_give_finished_hypotheses_and_then_the_best_that_run) {
+  const Case c(test::gpt2_like(), 1, 1);
+  GenerationOptions options{.max_new_tokens = 20,
+                            .num_beams = 3,
+                            .num_return_sequences = 3,
+                            .length_penalty = 2.0f,
+                            .return_scores = true};
+  options.stop_token_ids = {3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14};
+  Session session(c.model);
+  const RequestId id = session.submit(c.prompts[0], options);
+  for (int i = 0; i < 3; ++i) (void)session.step();
+  if (!session.is_finished(id)) session.cancel(id);
+  std::set<Ids> distinct;
+  bool runs = false;
+  for (const Hypothesis& row : session.take(id)) {
+    distinct.insert(row.ids);
+    runs = runs || row.stop_reason == StopReason::canceled;
+    EXPECT_TRUE(!runs || row.stop_reason == StopReason::canceled);
+    double sum = 0;
+    for (const float log_prob : row.token_log_probs) sum += static_cast<double>(log_prob);
+    const auto length = static_cast<double>(row.token_log_probs.size());
+    EXPECT_NEAR(row.score, sum / (length * length), 1e-4);
+  }
+  EXPECT_EQ(distinct.size(), 3u);
+}
+
+TEST(Options, a_huge_least_length_is_the_greatest_there_is) {
+  const Case c(test::gpt2_like(), 1, 1);
+  GenerationOptions options{.max_length = 12, .min_new_tokens = INT32_MAX};
+  options.stop_token_ids = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  EXPECT_EQ(generate(*c.model, c.prompts, options)[0][0].ids.size(), 12u);
+}
+
 // ---- everything at once -------------------------------------------------------------------------
 
 // What the thread sanitizer should see: callbacks, cancels, and two sessions of one model.

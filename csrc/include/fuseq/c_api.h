@@ -150,7 +150,7 @@ typedef struct fuseq_prompt {
 /// An id that was just added to a row. The library sets struct_size.
 typedef struct fuseq_new_token {
   size_t struct_size;
-  int64_t row;  ///< the prompt's sequence * num_return_sequences + the draw
+  int64_t row;  ///< the prompt's place in the list * num_return_sequences + the draw
   int32_t id;
   int32_t reserved;  ///< 0
   const char* text;  ///< the characters that this id completes, in UTF-8, U+FFFD for what is none

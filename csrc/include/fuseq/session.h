@@ -67,11 +67,12 @@ struct Hypothesis {
 /// A token that was just added to a row.
 struct NewToken {
   RequestId request = 0;
-  /// The row's place in the results: the prompt's sequence * num_return_sequences + the draw.
+  /// The row's place in the results: the prompt's place in the list of `generate`, its sequence
+  /// where it was submitted, * num_return_sequences + the draw.
   int64_t row = 0;
   int32_t id = 0;
   /// Characters that this token completes, in UTF-8, with U+FFFD for what is none; empty without
-  /// token_bytes. Valid during the call.
+  /// token_bytes. Valid during the call. A row that on_token ends keeps its unfinished character.
   std::string_view text;
 };
 
@@ -82,7 +83,8 @@ using OnToken = std::function<bool(const NewToken&)>;
 /// Which cache of an open sequence.
 enum class CacheKind : uint8_t { self_attention, cross_attention };
 
-/// One thread uses a session at a time; different sessions of one model may run at once.
+/// One thread uses a session at a time; different sessions of one model may run at once. A call
+/// that changes anything, from a callback or from another thread while one runs, is Error(runtime).
 class FUSEQ_API Session {
  public:
   explicit Session(std::shared_ptr<const Model> model, const SessionOptions& options = {});
@@ -156,7 +158,7 @@ class FUSEQ_API Session {
   [[nodiscard]] int64_t cache_bytes() const noexcept;
   [[nodiscard]] const Model& model() const noexcept;
 
-  struct Impl;  // model/session_impl.h
+  struct Impl;  // decode/session_impl.h
 
  private:
   std::unique_ptr<Impl> impl_;

@@ -25,10 +25,11 @@ constexpr std::chrono::milliseconds kPollInterval{50};
   std::vector<Request> requests;
   requests.reserve(prompts.size());
   for (Prompt prompt : prompts) {
-    if (prompt.sequence < 0 && !prompt.seed)
-      prompt.sequence = static_cast<int64_t>(requests.size());
+    const auto place = static_cast<int64_t>(requests.size());
+    if (prompt.sequence == -1 && !prompt.seed) prompt.sequence = place;
     try {
       requests.push_back(make_request(model.spec(), prompt, options, kMostRows));
+      requests.back().place = place;
     } catch (const Error& error) {
       fail(error.kind(), "prompts[", requests.size(), "]: ", error.what());
     }
@@ -73,14 +74,15 @@ class SharedSession {
 /// The requests of one call, the only ones of its session; whatever ends it, they leave.
 class Submitted {
  public:
-  Submitted(Session::Impl& session, std::vector<Request> requests) : session_(session) {
-    ids_.reserve(requests.size());
-    for (Request& request : requests) ids_.push_back(session.enqueue(std::move(request)));
-  }
+  explicit Submitted(Session::Impl& session) : session_(session) {}
   ~Submitted() { session_.drop_all(); }
   Submitted(const Submitted&) = delete;
   Submitted& operator=(const Submitted&) = delete;
 
+  void add(std::vector<Request> requests) {
+    ids_.reserve(requests.size());
+    for (Request& request : requests) ids_.push_back(session_.enqueue(std::move(request)));
+  }
   [[nodiscard]] std::vector<std::vector<Hypothesis>> results() {
     std::vector<std::vector<Hypothesis>> results;
     results.reserve(ids_.size());
@@ -122,7 +124,8 @@ std::vector<std::vector<Hypothesis>> generate(const Model& model, std::span<cons
   SharedSession shared(model, "generate");
   Session::Impl& session = shared.with_rows(model, num_rows);
   session.rows.set_limit(num_rows);
-  Submitted submitted(session, std::move(requests));
+  Submitted submitted(session);
+  submitted.add(std::move(requests));
   auto polled = std::chrono::steady_clock::now();
   while (session.step(call.on_token)) {
     if (!call.interrupted) continue;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // GenerationOptions to JSON and back, both made from the one list of fields.
+#include <cmath>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -49,6 +50,8 @@ Json to_json(const std::vector<T>& values) {
 Json to_json(const std::vector<std::pair<int, float>>& biases) {
   Json::Array array;
   for (const auto& [id, bias] : biases) {
+    require(std::isfinite(bias), "logit_bias: must be finite to be written as JSON, got ", bias,
+            " for id ", id);
     array.push_back(Json(Json::Array{json_of(id), json_of(bias)}));
   }
   return Json(std::move(array));

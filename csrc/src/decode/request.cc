@@ -236,11 +236,13 @@ Request make_request(const TransformerSpec& spec, const Prompt& prompt,
   DecodeRules& rules = request.rules;
   const auto prompt_length = static_cast<int64_t>(request.prompt.size());
   set_choice(rules, prompt, options);
+  request.place = rules.sequence;
   rules.return_scores = options.return_scores;
   rules.prompt_length = static_cast<int32_t>(prompt_length);
   rules.max_length = choose_max_length(spec, options, prompt_length);
-  rules.min_length = static_cast<int32_t>(std::max<int64_t>(
-      options.min_length, options.min_new_tokens > 0 ? prompt_length + options.min_new_tokens : 0));
+  const int64_t min_row = options.min_new_tokens > 0 ? prompt_length + options.min_new_tokens : 0;
+  rules.min_length = static_cast<int32_t>(
+      std::min<int64_t>(std::max<int64_t>(options.min_length, min_row), rules.max_length));
   rules.repetition_penalty = options.repetition_penalty;
   rules.no_repeat_ngram_size = options.no_repeat_ngram_size;
   rules.forced_bos_id = options.forced_bos_token_id;

@@ -26,6 +26,7 @@ struct Request {
   std::vector<int32_t> prompt;  ///< decoder ids, start ids included
   DecodeRules rules;
   int num_return_sequences = 1;
+  int64_t place = 0;                ///< in the caller's list
   std::vector<int32_t> suppressed;  ///< what rules.suppressed points to
   std::vector<IdBias> biased;       ///< what rules.biased points to
   StopStrings stop_strings;         ///< what rules.stop_strings points to

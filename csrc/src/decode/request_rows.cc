@@ -94,9 +94,16 @@ int64_t RequestRows::begin_step() {
 
 void RequestRows::choose(Context& ctx) {
   const DecodeState& state = arrays_.state();
-  contrast(ctx, state, active_);
-  process(ctx, state, active_);
-  choose_externally(ctx);
+  external_slots_.clear();
+  other_slots_.clear();
+  for (const int32_t slot : active_) {
+    const bool is_external = state.rules[slot].mode == DecodeMode::external;
+    (is_external ? external_slots_ : other_slots_).push_back(slot);
+  }
+  process(ctx, state, external_slots_);
+  choose_externally(ctx);  // may throw: nothing but logits has changed
+  contrast(ctx, state, other_slots_);
+  process(ctx, state, other_slots_);
   select(ctx, state, active_);
   advance(ctx, state, active_);
   for (const int32_t slot : active_) owner(slot).is_prefilled = true;
@@ -105,10 +112,6 @@ void RequestRows::choose(Context& ctx) {
 void RequestRows::choose_externally(Context& ctx) {
   DecodeState& state = arrays_.state();
   std::vector<int32_t>& slots = external_slots_;
-  slots.clear();
-  std::ranges::copy_if(active_, std::back_inserter(slots), [&](int32_t slot) {
-    return state.rules[slot].mode == DecodeMode::external;
-  });
   std::ranges::stable_sort(slots, {}, [&](int32_t slot) { return state.rules[slot].sequence; });
   while (!slots.empty()) {  // all requests that share the first one's sampler and temperature
     const Request& first = owner(slots.front());
@@ -155,9 +158,6 @@ void RequestRows::tell(const OnToken& on_token) {
         if (state.logit_row[row] >= 0) tell_row(request, row, on_token);
       }
     }
-    const Stop* stops = state.stops + rules.first_row;
-    const int32_t ends = rules.has_free_rows() ? rules.num_rows : 1;
-    state.done[slot] = std::none_of(stops, stops + ends, [](Stop s) { return s == Stop::none; });
   }
 }
 
@@ -165,40 +165,67 @@ void RequestRows::tell_row(Request& request, int32_t row, const OnToken& on_toke
   DecodeState& state = arrays_.state();
   const int32_t draw = row - request.rules.first_row;
   const int32_t id = state.ids[row * state.capacity + state.lengths[row] - 1];
-  NewToken token{.request = request.id,
-                 .row = int64_t{request.rules.sequence} * request.num_return_sequences + draw,
-                 .id = id};
+  NewToken token{
+      .request = request.id, .row = request.place * request.num_return_sequences + draw, .id = id};
   if (request.token_bytes != nullptr) {
     request.texts.resize(static_cast<size_t>(request.rules.num_rows));
     const bool is_last = state.stops[row] != Stop::none;
     token.text = request.texts[static_cast<size_t>(draw)].push((*request.token_bytes)[id], is_last);
   }
-  if (on_token(token) && state.stops[row] == Stop::none) state.stops[row] = Stop::callback;
+  if (!on_token(token) || state.stops[row] != Stop::none) return;
+  state.stops[row] = Stop::callback;
+  const DecodeRules& rules = request.rules;
+  const Stop* stops = state.stops + rules.first_row;
+  const int32_t ends = rules.has_free_rows() ? rules.num_rows : 1;
+  state.done[request.slot] =
+      std::none_of(stops, stops + ends, [](Stop s) { return s == Stop::none; });
 }
 
 void RequestRows::release_done(const std::function<void(Request&)>& left) {
+  const DecodeState& state = arrays_.state();
+  for (const int32_t slot : active_) {  // may throw: all stay
+    if (state.done[slot] != 0) collect(owner(slot), false);
+  }
   std::erase_if(active_, [&](int32_t slot) {
-    if (arrays_.state().done[slot] == 0) return false;
+    if (state.done[slot] == 0) return false;
     Request& request = owner(slot);
-    finish(request, false);
+    free_rows(request);
     left(request);
     return true;
   });
 }
 
 void RequestRows::cancel(Request& request) {
-  std::erase(active_, request.slot);
-  finish(request, true);
+  collect(request, true);
+  drop(request);
 }
 
-void RequestRows::finish(Request& request, bool canceled) {
+void RequestRows::drop(Request& request) noexcept {
+  std::erase(active_, request.slot);
+  free_rows(request);
+}
+
+void RequestRows::free_rows(Request& request) noexcept {
+  const DecodeRules& rules = request.rules;
+  std::fill_n(row_used_.begin() + rules.first_row, rules.num_rows, uint8_t{0});
+  slot_owner_[static_cast<size_t>(request.slot)] = nullptr;
+  request.state = RequestState::finished;
+}
+
+void RequestRows::collect(Request& request, bool canceled) const {
   const DecodeState& state = arrays_.state();
   const DecodeRules& rules = request.rules;
   const bool is_beams = rules.mode == DecodeMode::beams;
   const int32_t P = rules.prompt_length;
+  request.results.clear();
+  int32_t num_finished = is_beams ? rules.num_rows : 0;
+  if (canceled) {  // finished hypotheses first, then the best that run
+    const Stop* stops = state.pool_stops + rules.first_row;
+    while (num_finished > 0 && stops[num_finished - 1] == Stop::none) --num_finished;
+  }
   for (int32_t i = 0; i < request.num_return_sequences; ++i) {
-    const int64_t row = rules.first_row + i;
-    const bool from_pool = is_beams && (state.pool_stops[row] != Stop::none || !canceled);
+    const bool from_pool = i < num_finished;
+    const int64_t row = rules.first_row + (from_pool ? i : i - num_finished);
     const int64_t cell = row * state.capacity;
     const int32_t* ids = (from_pool ? state.pool_ids : state.ids) + cell;
     const float* log_probs = (from_pool ? state.pool_log_probs : state.log_probs) + cell;
@@ -212,14 +239,15 @@ void RequestRows::finish(Request& request, bool canceled) {
     hypothesis.prompt_length = P;
     hypothesis.stop_reason = static_cast<StopReason>(stop);
     if (rules.return_scores) hypothesis.token_log_probs.assign(log_probs + P, log_probs + length);
-    hypothesis.score = from_pool  ? state.pool_scores[row]
-                       : is_beams ? state.scores[row]
-                                  : std::accumulate(hypothesis.token_log_probs.begin(),
-                                                    hypothesis.token_log_probs.end(), 0.0f);
+    if (from_pool) {
+      hypothesis.score = state.pool_scores[row];
+    } else if (is_beams) {
+      hypothesis.score = length > P ? state.scores[row] / rules.length_factor(length - P) : 0;
+    } else {
+      hypothesis.score = std::accumulate(hypothesis.token_log_probs.begin(),
+                                         hypothesis.token_log_probs.end(), 0.0f);
+    }
   }
-  std::fill_n(row_used_.begin() + rules.first_row, rules.num_rows, uint8_t{0});
-  slot_owner_[static_cast<size_t>(request.slot)] = nullptr;
-  request.state = RequestState::finished;
 }
 
 std::vector<int32_t> RequestRows::ids(const Request& request, int row) const {

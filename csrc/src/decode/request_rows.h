@@ -50,6 +50,8 @@ class RequestRows {
 
   /// Ends a running request, whose results are then what it has.
   void cancel(Request& request);
+  /// Ends a running request without results.
+  void drop(Request& request) noexcept;
   /// The row so far.
   [[nodiscard]] std::vector<int32_t> ids(const Request& request, int row) const;
   void release_memory();
@@ -58,7 +60,8 @@ class RequestRows {
   [[nodiscard]] int32_t find_free_rows(int32_t count) const;
   void choose_externally(Context& ctx);
   void tell_row(Request& request, int32_t row, const OnToken& on_token);
-  void finish(Request& request, bool canceled);
+  void collect(Request& request, bool canceled) const;
+  void free_rows(Request& request) noexcept;
 
   DecodeArrays arrays_;
   int32_t limit_;
@@ -67,6 +70,7 @@ class RequestRows {
   std::vector<uint8_t> row_used_;        ///< [num_rows]
   std::vector<int32_t> external_rows_;   ///< rows that one TokenSampler chooses for
   std::vector<int32_t> external_slots_;  ///< their requests, in the order of the prompts
+  std::vector<int32_t> other_slots_;     ///< all other running requests
 };
 
 }  // namespace fuseq::inline v0

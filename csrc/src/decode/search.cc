@@ -3,6 +3,7 @@
 #include "fuseq/search.h"
 
 #include <algorithm>
+#include <atomic>
 #include <unordered_map>
 #include <utility>
 
@@ -27,6 +28,23 @@ namespace {
 }  // namespace
 
 struct Search::Impl {
+  /// Keeps a sampler from calling back.
+  class InUse {
+   public:
+    InUse(Impl& search, const char* call) : search_(search) {
+      if (search.in_use.exchange(true)) {
+        fail(ErrorKind::runtime, call, ": must not be called while the same search steps");
+      }
+    }
+    ~InUse() { search_.in_use = false; }
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+
+   private:
+    Impl& search_;
+  };
+  std::atomic<bool> in_use = false;
+
   Impl(int vocab, const SessionOptions& options)
       : spec(spec_of(vocab)),
         ctx({.num_threads = options.num_threads}),
@@ -60,6 +78,9 @@ Search& Search::operator=(Search&&) noexcept = default;
 
 RequestId Search::add(std::span<const int32_t> prompt, const GenerationOptions& options,
                       std::optional<uint64_t> seed, int64_t sequence) {
+  const Impl::InUse in_use(*impl_, "add");
+  require(!prompt.empty(), "prompt: must not be empty, got none");
+  check_ids("prompt", prompt, impl_->spec.vocab, 0);
   Request request =
       make_request(impl_->spec, {.decoder_ids = prompt, .seed = seed, .sequence = sequence},
                    options, impl_->rows.max_rows());
@@ -106,6 +127,7 @@ std::vector<Search::Row> Search::rows() const {
 }
 
 void Search::step(ConstView logits) {
+  const Impl::InUse in_use(*impl_, "step");
   RequestRows& rows = impl_->rows;
   const int64_t count = rows.begin_step();
   const Shape wanted{count, impl_->spec.vocab};
@@ -125,6 +147,7 @@ std::vector<int32_t> Search::ids(RequestId id, int row) const {
 }
 
 void Search::cancel(RequestId id) {
+  const Impl::InUse in_use(*impl_, "cancel");
   Request& request = impl_->find("cancel", id);
   if (request.state == RequestState::running) impl_->rows.cancel(request);
 }
@@ -134,6 +157,7 @@ bool Search::is_finished(RequestId id) const {
 }
 
 std::vector<Hypothesis> Search::take(RequestId id) {
+  const Impl::InUse in_use(*impl_, "take");
   Request& found = impl_->find("take", id);
   require(found.state == RequestState::finished,
           "take: request must be finished, got one that is not: ", id);

@@ -16,6 +16,11 @@ void require_decoder(const char* call, const TransformerSpec& spec) {
   require(spec.decoder.layers > 0, call, ": the model must have a decoder, got an encoder alone");
 }
 
+[[nodiscard]] int64_t source_length_of(const Prompt& prompt) {
+  return prompt.encoder_states ? prompt.encoder_states.dim(0)
+                               : static_cast<int64_t>(prompt.encoder_ids.size());
+}
+
 /// The regions of whole rows that one pass runs; gives them back.
 class PassRegions {
  public:
@@ -25,6 +30,8 @@ class PassRegions {
   }
   PassRegions(const PassRegions&) = delete;
   PassRegions& operator=(const PassRegions&) = delete;
+  /// Leaves them to somebody else.
+  void release() noexcept { regions_.clear(); }
 
   KvRegion keep(const KvRegion& region) {
     regions_.push_back(region);
@@ -48,8 +55,7 @@ void gather_prompts(Session::Impl& session, std::span<const Prompt> prompts, Pas
     KvRegion cross;
     int64_t source_length = 0;
     if (is_seq2seq) {
-      source_length = prompt.encoder_states ? prompt.encoder_states.dim(0)
-                                            : static_cast<int64_t>(prompt.encoder_ids.size());
+      source_length = source_length_of(prompt);
       cross = regions.keep(session.acquire_cross(source_length));
       session.sources.push_back({prompt.encoder_ids, prompt.encoder_states, cross});
     }
@@ -66,9 +72,13 @@ void gather_prompts(Session::Impl& session, std::span<const Prompt> prompts, Pas
 void check_prompts(const char* call, const TransformerSpec& spec, std::span<const Prompt> prompts) {
   require_decoder(call, spec);
   for (const Prompt& prompt : prompts) {
-    check_source(spec, prompt);
-    require(!prompt.decoder_ids.empty(), call, ": decoder_ids must not be empty, got none");
-    check_ids("decoder_ids", prompt.decoder_ids, spec.vocab, max_positions(spec.decoder));
+    try {
+      check_source(spec, prompt);
+      require(!prompt.decoder_ids.empty(), "decoder_ids: must not be empty, got none");
+      check_ids("decoder_ids", prompt.decoder_ids, spec.vocab, max_positions(spec.decoder));
+    } catch (const Error& error) {
+      fail(error.kind(), call, ": prompts[", &prompt - prompts.data(), "]: ", error.what());
+    }
   }
 }
 
@@ -99,6 +109,7 @@ std::pair<KvRegion, int64_t> cache_of(const char* call, Session::Impl::OpenSeque
 // ---- open sequences -----------------------------------------------------------------------------
 
 RequestId Session::open(const Prompt& source, int max_length) {
+  const Impl::InUse in_use(*impl_, "open");
   const TransformerSpec& spec = model().spec();
   require_decoder("open", spec);
   check_source(spec, source);
@@ -107,23 +118,24 @@ RequestId Session::open(const Prompt& source, int max_length) {
           "open: max_length must be positive", bound ? " and fit the position table" : "", ", got ",
           max_length);
   Impl::OpenSequence sequence{.max_length = max_length};
+  PassRegions regions(*impl_);  // gives them back if the source cannot be encoded
   if (spec.is_seq2seq()) {
-    sequence.source_length = static_cast<int32_t>(
-        source.encoder_states ? source.encoder_states.dim(0)
-                              : static_cast<int64_t>(source.encoder_ids.size()));
-    sequence.cross = impl_->acquire_cross(sequence.source_length);
+    sequence.source_length = static_cast<int32_t>(source_length_of(source));
+    sequence.cross = regions.keep(impl_->acquire_cross(sequence.source_length));
     clear(sequence.cross);
     const Impl::Source one{source.encoder_ids, source.encoder_states, sequence.cross};
     impl_->fill_cross({&one, 1});
   }
-  sequence.self = impl_->acquire_self(max_length, 0, 1);
+  sequence.self = regions.keep(impl_->acquire_self(max_length, 0, 1));
   clear(sequence.self);
   const RequestId id = impl_->next_id++;
   impl_->sequences.emplace(id, sequence);
+  regions.release();
   return id;
 }
 
 Tensor Session::extend(RequestId id, std::span<const int32_t> ids, Tensor* hidden) {
+  const Impl::InUse in_use(*impl_, "extend");
   Impl::OpenSequence& sequence = impl_->find_sequence("extend", id);
   const auto count = static_cast<int32_t>(ids.size());
   check_ids("extend", ids, model().spec().vocab, 0);
@@ -132,8 +144,11 @@ Tensor Session::extend(RequestId id, std::span<const int32_t> ids, Tensor* hidde
   DecoderRows& pass = impl_->pass;
   pass.clear();
   pass.begin_sequence(sequence.self, sequence.cross, nullptr, 0);
-  for (const int32_t token : ids) pass.add(token, sequence.length++, 0, sequence.source_length);
-  return impl_->run_whole_pass(hidden);
+  int32_t position = sequence.length;
+  for (const int32_t token : ids) pass.add(token, position++, 0, sequence.source_length);
+  Tensor logits = impl_->run_whole_pass(hidden);
+  sequence.length = position;
+  return logits;
 }
 
 int Session::length(RequestId sequence) const {
@@ -141,6 +156,7 @@ int Session::length(RequestId sequence) const {
 }
 
 void Session::set_length(RequestId id, int length) {
+  const Impl::InUse in_use(*impl_, "set_length");
   Impl::OpenSequence& sequence = impl_->find_sequence("set_length", id);
   require(length >= 0 && length <= sequence.max_length, "set_length: length must be in 0 ... ",
           sequence.max_length, ", got ", length);
@@ -148,6 +164,7 @@ void Session::set_length(RequestId id, int length) {
 }
 
 Tensor Session::read_cache(RequestId id, CacheKind kind) {
+  const Impl::InUse in_use(*impl_, "read_cache");
   const auto [region, S] = cache_of("read_cache", impl_->find_sequence("read_cache", id), kind);
   const KvGeometry& g = region.geometry;
   Tensor cache(DType::f32, {g.layers, 2, S, g.kv_heads, g.head_dim});
@@ -156,6 +173,7 @@ Tensor Session::read_cache(RequestId id, CacheKind kind) {
 }
 
 void Session::write_cache(RequestId id, CacheKind kind, ConstView cache) {
+  const Impl::InUse in_use(*impl_, "write_cache");
   const auto [region, S] = cache_of("write_cache", impl_->find_sequence("write_cache", id), kind);
   const KvGeometry& g = region.geometry;
   if (cache.dtype != DType::f32) {
@@ -169,6 +187,7 @@ void Session::write_cache(RequestId id, CacheKind kind, ConstView cache) {
 }
 
 void Session::close(RequestId id) {
+  const Impl::InUse in_use(*impl_, "close");
   Impl::OpenSequence& sequence = impl_->find_sequence("close", id);
   impl_->pool.give_back(sequence.self);
   if (sequence.cross.data != nullptr) impl_->pool.give_back(sequence.cross);
@@ -178,6 +197,7 @@ void Session::close(RequestId id) {
 // ---- whole rows ---------------------------------------------------------------------------------
 
 Tensor Session::forward(std::span<const Prompt> prompts, Tensor* hidden) {
+  const Impl::InUse in_use(*impl_, "forward");
   check_prompts("forward", model().spec(), prompts);
   PassRegions regions(*impl_);
   gather_prompts(*impl_, prompts, regions);
@@ -186,6 +206,7 @@ Tensor Session::forward(std::span<const Prompt> prompts, Tensor* hidden) {
 
 std::vector<std::vector<float>> Session::score(std::span<const Prompt> prompts,
                                                std::span<const std::span<const int32_t>> targets) {
+  const Impl::InUse in_use(*impl_, "score");
   return impl_->score(prompts, targets);
 }
 
@@ -193,14 +214,14 @@ std::vector<std::vector<float>> Session::Impl::score(
     std::span<const Prompt> prompts, std::span<const std::span<const int32_t>> targets) {
   check_prompts("score", model.spec(), prompts);
   check_targets(model.spec(), prompts, targets);
-  constexpr size_t kMaxPassRows = 2048;  // decoder rows of one pass, unless one prompt has more
+  constexpr int64_t kMaxTokens = 2048;  // of one pass with its sources, unless one prompt has more
   std::vector<std::vector<float>> scores(prompts.size());
   for (size_t begin = 0; begin < prompts.size();) {
     size_t end = begin;
-    size_t num_rows = 0;
-    while (end < prompts.size() &&
-           (end == begin || num_rows + prompts[end].decoder_ids.size() <= kMaxPassRows)) {
-      num_rows += prompts[end++].decoder_ids.size();
+    for (int64_t tokens = 0; end < prompts.size(); ++end) {
+      const auto length = static_cast<int64_t>(prompts[end].decoder_ids.size());
+      tokens += length + source_length_of(prompts[end]);
+      if (end > begin && tokens > kMaxTokens) break;
     }
     PassRegions regions(*this);
     gather_prompts(*this, prompts.subspan(begin, end - begin), regions);

@@ -2,6 +2,7 @@
 // What a Session holds, and the steps of its loop.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -41,7 +42,7 @@ struct Session::Impl {
   bool step(const OnToken& on_token);
   void cancel(RequestId id);
   /// Forgets all requests, whatever their state.
-  void drop_all();
+  void drop_all() noexcept;
   [[nodiscard]] Request& find(const char* call, RequestId id);
 
   // Parts of a step.
@@ -75,6 +76,19 @@ struct Session::Impl {
   void apply_final_norm(ConstView from, View to);
   [[nodiscard]] KvRegion acquire_self(int64_t max_length, int64_t prefix_length, int64_t lanes);
   [[nodiscard]] KvRegion acquire_cross(int64_t source_length);
+
+  /// Keeps others out while a public call runs: callbacks, and a second thread.
+  class InUse {
+   public:
+    InUse(Impl& session, const char* call);
+    ~InUse() { session_.in_use = false; }
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+
+   private:
+    Impl& session_;
+  };
+  std::atomic<bool> in_use = false;
 
   std::shared_ptr<const Model> owner;
   const Model& model;

@@ -163,9 +163,8 @@ void Session::Impl::keep_hidden(ConstView hidden) {
   size_t sequence = 0;
   for (const int32_t slot : rows.active()) {
     Request& request = rows.owner(slot);
-    // A contrastive request has one sequence; of the others all that follow are passed over.
-    while (pass.sequences[sequence].self.data != request.self.data) ++sequence;
     if (request.rules.mode != DecodeMode::contrastive) continue;
+    while (pass.sequences[sequence].self.data != request.self.data) ++sequence;  // it has one
     const PassSequence& s = pass.sequences[sequence];
     const View to = request.is_prefilled ? request.candidates.view() : request.history.view();
     const View kept(to.data, DType::f32, {s.num_rows, D});
@@ -191,19 +190,20 @@ void Session::Impl::cancel(RequestId id) {
     rows.cancel(request);
   } else if (request.state == RequestState::queued) {
     std::erase(queue, id);
-    request.results.assign(static_cast<size_t>(request.num_return_sequences),
-                           {.ids = request.prompt,
-                            .prompt_length = request.rules.prompt_length,
-                            .stop_reason = StopReason::canceled});
+    const int32_t length = std::min(request.rules.prompt_length, request.rules.max_length);
+    request.prompt.resize(static_cast<size_t>(length));
+    request.results.assign(
+        static_cast<size_t>(request.num_return_sequences),
+        {.ids = request.prompt, .prompt_length = length, .stop_reason = StopReason::canceled});
     request.state = RequestState::finished;
   }
   release(request);
 }
 
-void Session::Impl::drop_all() {
+void Session::Impl::drop_all() noexcept {
   queue.clear();
   for (auto& [id, request] : requests) {
-    if (request.state == RequestState::running) rows.cancel(request);
+    if (request.state == RequestState::running) rows.drop(request);
     release(request);
   }
   requests.clear();

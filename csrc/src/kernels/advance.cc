@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The door of advance: what the chosen ids do to rows, beams and the pool of finished hypotheses.
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <span>
 
@@ -16,10 +15,6 @@ namespace {
 
 /// What transformers adds to the score of a beam that is out of the race.
 constexpr float kOutOfRace = -1e9f;
-
-float length_factor(int32_t length, float penalty) {
-  return static_cast<float>(std::pow(static_cast<double>(length), static_cast<double>(penalty)));
-}
 
 /// The beams of one request: views of its part of the state, and the step of each candidate.
 class BeamStep {
@@ -74,7 +69,7 @@ class BeamStep {
     int32_t* lengths = state_.pool_lengths + rules_.first_row;
     const bool is_full = rules_.early_stopping == EarlyStopping::yes && all_done();
     const bool is_closed = state_.improvable[slot_] == 0;
-    const float factor = length_factor(T_ + 1 - rules_.prompt_length, rules_.length_penalty);
+    const float factor = rules_.length_factor(T_ + 1 - rules_.prompt_length);
 
     cpu::TopList best{arena.take<float>(W_).data(), arena.take<int64_t>(W_).data(), W_, 0};
     const auto offer = [&best](float score, int64_t source) {
@@ -172,8 +167,7 @@ class BeamStep {
     const bool looks_ahead =
         rules_.early_stopping == EarlyStopping::never && rules_.length_penalty > 0;
     const int32_t length = (looks_ahead ? rules_.max_length : T_ + 1) - rules_.prompt_length;
-    const float best =
-        state_.scores[rules_.first_row] / length_factor(length, rules_.length_penalty);
+    const float best = state_.scores[rules_.first_row] / rules_.length_factor(length);
     const float* pool = state_.pool_scores + rules_.first_row;
     const float worst = *std::min_element(pool, pool + W_);
     bool can_win = false;

@@ -15,6 +15,7 @@
 // generation/logits_process.py.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 
@@ -81,6 +82,11 @@ struct DecodeRules {
       case DecodeMode::contrastive: return num_rows;
       default: return 1;
     }
+  }
+  /// What a beam's sum of log-probabilities is divided by; the power is taken in double.
+  [[nodiscard]] float length_factor(int32_t new_tokens) const {
+    return static_cast<float>(
+        std::pow(static_cast<double>(new_tokens), static_cast<double>(length_penalty)));
   }
   /// Whether every row is a hypothesis of its own, which ends when it likes.
   [[nodiscard]] bool has_free_rows() const noexcept {

@@ -320,13 +320,13 @@ void select(const DecodeState& state, std::span<const int32_t> active) {
     const DecodeRules& rules = state.rules[slot];
     if (state.done[slot] != 0) continue;
     const int64_t first = int64_t{rules.first_row} * kMaxCandidatesPerRow;
-    const int32_t winner = state.winner[slot];
     switch (rules.mode) {
       case DecodeMode::greedy:
       case DecodeMode::beams:
         select_best(state, rules, 0, rules.num_rows, rules.num_candidates(), first);
         break;
       case DecodeMode::contrastive: {
+        const int32_t winner = state.winner[slot];
         select_best(state, rules, winner, winner + 1, rules.num_rows, first);
         const float* scores =
             state.logits + state.logit_row[rules.first_row + winner] * state.vocab;
