@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fuseq
-from fuseq import _core, samplers
+from fuseq import _core
 from fuseq.presets import load
 
 _FAILURE = 1
@@ -157,7 +157,7 @@ def _generation_options(options: argparse.Namespace) -> _core.GenerationOptions:
         if base is None and options.sampler == "preset":
             raise ValueError(f"--sampler preset: {options.preset} must hold settings, got none")
     else:
-        fields = {**samplers.get(options.sampler).generation_fields(), **_given(fields)}
+        fields = {**fuseq.samplers.get(options.sampler).generation_fields(), **_given(fields)}
     return load.merge_options(base, fields)
 
 

@@ -108,7 +108,7 @@ std::vector<std::vector<Hypothesis>> generate(const Model& model, std::span<cons
           "on_token: must not come with beams, whose past may change, got num_beams ",
           options.num_beams);
   GenerationOptions seeded = options;
-  if (!seeded.seed) seeded.seed = fresh_seed();
+  if (seeded.do_sample && !seeded.seed) seeded.seed = fresh_seed();  // one for all prompts
   std::vector<Request> requests = make_requests(model, prompts, seeded);
   if (requests.empty()) return {};
 

@@ -164,6 +164,14 @@ void set_choice(DecodeRules& rules, const Prompt& prompt, const GenerationOption
 
 }  // namespace
 
+void finish_unstarted(Request& request, StopReason reason) {
+  const int32_t length = std::min(request.rules.prompt_length, request.rules.max_length);
+  request.prompt.resize(static_cast<size_t>(length));
+  request.results.assign(static_cast<size_t>(request.num_return_sequences),
+                         {.ids = request.prompt, .prompt_length = length, .stop_reason = reason});
+  request.state = RequestState::finished;
+}
+
 void check_session_options(const char* call, const SessionOptions& options) {
   constexpr int kMaxRows = 4096;
   require(options.max_rows >= 1 && options.max_rows <= kMaxRows, call,

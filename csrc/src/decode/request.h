@@ -52,6 +52,9 @@ struct Request {
 [[nodiscard]] Request make_request(const TransformerSpec& spec, const Prompt& prompt,
                                    const GenerationOptions& options, int max_rows);
 
+/// Ends a request that has no rows: its results are its prompt, cut to max_length.
+void finish_unstarted(Request& request, StopReason reason);
+
 /// Throws Error(value) for max_rows out of range.
 void check_session_options(const char* call, const SessionOptions& options);
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/message.h"
+#include "decode/in_use.h"
 #include "decode/request.h"
 #include "decode/request_rows.h"
 #include "fuseq/context.h"
@@ -28,23 +29,6 @@ namespace {
 }  // namespace
 
 struct Search::Impl {
-  /// Keeps a sampler from calling back.
-  class InUse {
-   public:
-    InUse(Impl& search, const char* call) : search_(search) {
-      if (search.in_use.exchange(true)) {
-        fail(ErrorKind::runtime, call, ": must not be called while the same search steps");
-      }
-    }
-    ~InUse() { search_.in_use = false; }
-    InUse(const InUse&) = delete;
-    InUse& operator=(const InUse&) = delete;
-
-   private:
-    Impl& search_;
-  };
-  std::atomic<bool> in_use = false;
-
   Impl(int vocab, const SessionOptions& options)
       : spec(spec_of(vocab)),
         ctx({.num_threads = options.num_threads}),
@@ -60,6 +44,7 @@ struct Search::Impl {
     rows.release_done([](Request&) {});
   }
 
+  std::atomic<bool> in_use = false;  ///< a public call runs
   TransformerSpec spec;
   Context ctx;
   RequestRows rows;
@@ -78,7 +63,7 @@ Search& Search::operator=(Search&&) noexcept = default;
 
 RequestId Search::add(std::span<const int32_t> prompt, const GenerationOptions& options,
                       std::optional<uint64_t> seed, int64_t sequence) {
-  const Impl::InUse in_use(*impl_, "add");
+  const InUse in_use(impl_->in_use, "add");
   require(!prompt.empty(), "prompt: must not be empty, got none");
   check_ids("prompt", prompt, impl_->spec.vocab, 0);
   Request request =
@@ -91,10 +76,7 @@ RequestId Search::add(std::span<const int32_t> prompt, const GenerationOptions& 
   const RequestId id = impl_->next_id++;
   request.id = id;
   if (rules.prompt_length >= rules.max_length) {
-    request.prompt.resize(static_cast<size_t>(rules.max_length));
-    request.results.assign(static_cast<size_t>(request.num_return_sequences),
-                           {.ids = request.prompt, .prompt_length = rules.max_length});
-    request.state = RequestState::finished;
+    finish_unstarted(request, StopReason::max_length);
     impl_->requests.emplace(id, std::move(request));
     return id;
   }
@@ -127,7 +109,7 @@ std::vector<Search::Row> Search::rows() const {
 }
 
 void Search::step(ConstView logits) {
-  const Impl::InUse in_use(*impl_, "step");
+  const InUse in_use(impl_->in_use, "step");
   RequestRows& rows = impl_->rows;
   const int64_t count = rows.begin_step();
   const Shape wanted{count, impl_->spec.vocab};
@@ -147,7 +129,7 @@ std::vector<int32_t> Search::ids(RequestId id, int row) const {
 }
 
 void Search::cancel(RequestId id) {
-  const Impl::InUse in_use(*impl_, "cancel");
+  const InUse in_use(impl_->in_use, "cancel");
   Request& request = impl_->find("cancel", id);
   if (request.state == RequestState::running) impl_->rows.cancel(request);
 }
@@ -157,7 +139,7 @@ bool Search::is_finished(RequestId id) const {
 }
 
 std::vector<Hypothesis> Search::take(RequestId id) {
-  const Impl::InUse in_use(*impl_, "take");
+  const InUse in_use(impl_->in_use, "take");
   Request& found = impl_->find("take", id);
   require(found.state == RequestState::finished,
           "take: request must be finished, got one that is not: ", id);

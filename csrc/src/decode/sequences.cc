@@ -109,7 +109,7 @@ std::pair<KvRegion, int64_t> cache_of(const char* call, Session::Impl::OpenSeque
 // ---- open sequences -----------------------------------------------------------------------------
 
 RequestId Session::open(const Prompt& source, int max_length) {
-  const Impl::InUse in_use(*impl_, "open");
+  const InUse in_use(impl_->in_use, "open");
   const TransformerSpec& spec = model().spec();
   require_decoder("open", spec);
   check_source(spec, source);
@@ -135,7 +135,7 @@ RequestId Session::open(const Prompt& source, int max_length) {
 }
 
 Tensor Session::extend(RequestId id, std::span<const int32_t> ids, Tensor* hidden) {
-  const Impl::InUse in_use(*impl_, "extend");
+  const InUse in_use(impl_->in_use, "extend");
   Impl::OpenSequence& sequence = impl_->find_sequence("extend", id);
   const auto count = static_cast<int32_t>(ids.size());
   check_ids("extend", ids, model().spec().vocab, 0);
@@ -156,7 +156,7 @@ int Session::length(RequestId sequence) const {
 }
 
 void Session::set_length(RequestId id, int length) {
-  const Impl::InUse in_use(*impl_, "set_length");
+  const InUse in_use(impl_->in_use, "set_length");
   Impl::OpenSequence& sequence = impl_->find_sequence("set_length", id);
   require(length >= 0 && length <= sequence.max_length, "set_length: length must be in 0 ... ",
           sequence.max_length, ", got ", length);
@@ -164,7 +164,7 @@ void Session::set_length(RequestId id, int length) {
 }
 
 Tensor Session::read_cache(RequestId id, CacheKind kind) {
-  const Impl::InUse in_use(*impl_, "read_cache");
+  const InUse in_use(impl_->in_use, "read_cache");
   const auto [region, S] = cache_of("read_cache", impl_->find_sequence("read_cache", id), kind);
   const KvGeometry& g = region.geometry;
   Tensor cache(DType::f32, {g.layers, 2, S, g.kv_heads, g.head_dim});
@@ -173,7 +173,7 @@ Tensor Session::read_cache(RequestId id, CacheKind kind) {
 }
 
 void Session::write_cache(RequestId id, CacheKind kind, ConstView cache) {
-  const Impl::InUse in_use(*impl_, "write_cache");
+  const InUse in_use(impl_->in_use, "write_cache");
   const auto [region, S] = cache_of("write_cache", impl_->find_sequence("write_cache", id), kind);
   const KvGeometry& g = region.geometry;
   if (cache.dtype != DType::f32) {
@@ -187,7 +187,7 @@ void Session::write_cache(RequestId id, CacheKind kind, ConstView cache) {
 }
 
 void Session::close(RequestId id) {
-  const Impl::InUse in_use(*impl_, "close");
+  const InUse in_use(impl_->in_use, "close");
   Impl::OpenSequence& sequence = impl_->find_sequence("close", id);
   impl_->pool.give_back(sequence.self);
   if (sequence.cross.data != nullptr) impl_->pool.give_back(sequence.cross);
@@ -197,7 +197,7 @@ void Session::close(RequestId id) {
 // ---- whole rows ---------------------------------------------------------------------------------
 
 Tensor Session::forward(std::span<const Prompt> prompts, Tensor* hidden) {
-  const Impl::InUse in_use(*impl_, "forward");
+  const InUse in_use(impl_->in_use, "forward");
   check_prompts("forward", model().spec(), prompts);
   PassRegions regions(*impl_);
   gather_prompts(*impl_, prompts, regions);
@@ -206,7 +206,7 @@ Tensor Session::forward(std::span<const Prompt> prompts, Tensor* hidden) {
 
 std::vector<std::vector<float>> Session::score(std::span<const Prompt> prompts,
                                                std::span<const std::span<const int32_t>> targets) {
-  const Impl::InUse in_use(*impl_, "score");
+  const InUse in_use(impl_->in_use, "score");
   return impl_->score(prompts, targets);
 }
 

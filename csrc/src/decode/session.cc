@@ -50,14 +50,6 @@ Session::Impl::Impl(const Model& model_, const SessionOptions& options_,
            .cpu_isa = model_.options().cpu_isa}),
       rows(options_.max_rows, model_.spec().vocab) {}
 
-Session::Impl::InUse::InUse(Impl& session, const char* call) : session_(session) {
-  if (session.in_use.exchange(true)) {
-    fail(ErrorKind::runtime, call,
-         ": must not be called while another call of the same session runs, from a callback or "
-         "from another thread");
-  }
-}
-
 RequestId Session::Impl::enqueue(Request request) {
   const RequestId id = next_id++;
   request.id = id;
@@ -174,16 +166,16 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 RequestId Session::submit(const Prompt& prompt, const GenerationOptions& options) {
-  const Impl::InUse in_use(*impl_, "submit");
+  const InUse in_use(impl_->in_use, "submit");
   return impl_->enqueue(make_request(model().spec(), prompt, options, impl_->options.max_rows));
 }
 
 bool Session::step(const OnToken& on_token) {
-  const Impl::InUse in_use(*impl_, "step");
+  const InUse in_use(impl_->in_use, "step");
   return impl_->step(on_token);
 }
 void Session::cancel(RequestId request) {
-  const Impl::InUse in_use(*impl_, "cancel");
+  const InUse in_use(impl_->in_use, "cancel");
   impl_->cancel(request);
 }
 
@@ -205,7 +197,7 @@ std::vector<int32_t> Session::ids(RequestId id, int draw) const {
 }
 
 std::vector<Hypothesis> Session::take(RequestId request) {
-  const Impl::InUse in_use(*impl_, "take");
+  const InUse in_use(impl_->in_use, "take");
   Request& found = impl_->find("take", request);
   require(found.state == RequestState::finished,
           "take: request must be finished, got one that is not: ", request);
@@ -215,7 +207,7 @@ std::vector<Hypothesis> Session::take(RequestId request) {
 }
 
 Tensor Session::encode(std::span<const std::span<const int32_t>> sources) {
-  const Impl::InUse in_use(*impl_, "encode");
+  const InUse in_use(impl_->in_use, "encode");
   const TransformerSpec& spec = model().spec();
   require(spec.encoder.layers > 0, "encode: the model must have an encoder, got none");
   int64_t N = 0;
@@ -229,7 +221,7 @@ Tensor Session::encode(std::span<const std::span<const int32_t>> sources) {
 }
 
 void Session::release_memory() {
-  const Impl::InUse in_use(*impl_, "release_memory");
+  const InUse in_use(impl_->in_use, "release_memory");
   impl_->pool.release_idle();
   impl_->rows.release_memory();
   impl_->ctx.release_memory();

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "decode/in_use.h"
 #include "decode/request.h"
 #include "decode/request_rows.h"
 #include "fuseq/context.h"
@@ -77,18 +78,7 @@ struct Session::Impl {
   [[nodiscard]] KvRegion acquire_self(int64_t max_length, int64_t prefix_length, int64_t lanes);
   [[nodiscard]] KvRegion acquire_cross(int64_t source_length);
 
-  /// Keeps others out while a public call runs: callbacks, and a second thread.
-  class InUse {
-   public:
-    InUse(Impl& session, const char* call);
-    ~InUse() { session_.in_use = false; }
-    InUse(const InUse&) = delete;
-    InUse& operator=(const InUse&) = delete;
-
-   private:
-    Impl& session_;
-  };
-  std::atomic<bool> in_use = false;
+  std::atomic<bool> in_use = false;  ///< a public call runs
 
   std::shared_ptr<const Model> owner;
   const Model& model;

@@ -47,11 +47,8 @@ void Session::Impl::admit() {
     const DecodeRules& rules = request.rules;
     if (rules.prompt_length >= rules.max_length) {  // Nothing to generate: the prompt, cut.
       queue.pop_front();
-      request.prompt.resize(static_cast<size_t>(rules.max_length));
-      request.results.assign(static_cast<size_t>(request.num_return_sequences),
-                             {.ids = request.prompt, .prompt_length = rules.max_length});
+      finish_unstarted(request, StopReason::max_length);
       release(request);
-      request.state = RequestState::finished;
       continue;
     }
     const int64_t length = request.source_length() + rules.prompt_length;
@@ -190,12 +187,7 @@ void Session::Impl::cancel(RequestId id) {
     rows.cancel(request);
   } else if (request.state == RequestState::queued) {
     std::erase(queue, id);
-    const int32_t length = std::min(request.rules.prompt_length, request.rules.max_length);
-    request.prompt.resize(static_cast<size_t>(length));
-    request.results.assign(
-        static_cast<size_t>(request.num_return_sequences),
-        {.ids = request.prompt, .prompt_length = length, .stop_reason = StopReason::canceled});
-    request.state = RequestState::finished;
+    finish_unstarted(request, StopReason::canceled);
   }
   release(request);
 }
