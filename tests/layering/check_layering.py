@@ -135,8 +135,9 @@ PYTHON_LAYERS = {
     "ops": {"_core"},
     "prompts": {"_core"},
     "samplers": {"_core", "samplers"},
-    "tokenizers": {"_core", "tokenizers"},
-    "presets": {"_core", "tokenizers", "presets"},
+    "hub": {"hub"},
+    "tokenizers": {"_core", "hub", "tokenizers"},
+    "presets": {"_core", "hub", "tokenizers", "presets"},
 }
 
 

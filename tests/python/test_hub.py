@@ -1,0 +1,645 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where presets come from: folders, names, handles, and two hubs played by a local server."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fuseq import hub
+from fuseq.hub import folders
+from loopback_hub import COMMIT, LoopbackHub, closed_url
+
+KAGGLE = "kaggle://keras/bart/keras/bart_base_en/3"
+HF = "hf://org/name"
+WEIGHTS = bytes(range(256)) * 300
+PRESET = {
+    "config.json": b'{"class_name": "BartBackbone"}',
+    "model.weights.h5": WEIGHTS,
+    "assets/tokenizer/vocabulary.json": b'{"a": 0}',
+    "assets/tokenizer/merges.txt": b"a b",
+}
+NOT_HERE = {
+    "Gemma": """gemma_2b_en gemma_instruct_2b_en gemma_1.1_instruct_2b_en gemma_7b_en
+        gemma_instruct_7b_en gemma_1.1_instruct_7b_en gemma2_2b_en gemma2_instruct_2b_en
+        gemma2_9b_en gemma2_instruct_9b_en gemma2_27b_en gemma2_instruct_27b_en code_gemma_2b_en
+        code_gemma_7b_en code_gemma_1.1_2b_en code_gemma_instruct_7b_en vault_gemma_1b_en
+        code_gemma_1.1_instruct_7b_en shieldgemma_2b_en shieldgemma_9b_en shieldgemma_27b_en
+        c2s_scale_gemma_2_2b_en c2s_scale_gemma_2_27b_en""",
+    "Mistral": """mistral_7b_en mistral_instruct_7b_en mistral_0.2_instruct_7b_en
+        mistral_0.3_7b_en mistral_0.3_instruct_7b_en magistral_small_2506_en
+        magistral_small_2507_en""",
+    "BERT": """bert_tiny_en_uncased bert_small_en_uncased bert_medium_en_uncased
+        bert_base_en_uncased bert_base_en bert_base_zh bert_base_multi bert_large_en_uncased
+        bert_large_en bert_tiny_en_uncased_sst2 all_minilm_l6_v2_en bge_small_v1.5_en
+        mxbai_embed_large_v1_en multilingual_e5_small""",
+    "T5": """t5_small_multi t5_base_multi t5_large_multi t5_1.1_xxl flan_small_multi
+        flan_base_multi flan_large_multi""",
+    "XLM-RoBERTa": "bge_m3 multilingual_e5_base",
+    "Gemma 3": "gemma3_1b",
+    "T5Gemma": "t5gemma_b_b_ul2",
+    "OPT": "opt_125m_en",
+}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of this machine reaches a test, and no test reaches the caches."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith(("HF_", "KAGGLE", "FUSEQ_PRESETS")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackHub]:
+    with LoopbackHub(dict(PRESET)) as running:
+        yield running
+
+
+def use_hugging_face(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
+    """What HF_ENDPOINT and HF_HUB_CACHE say, for a package that has read them already."""
+    from huggingface_hub import constants, file_download
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):  # older releases read it there
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # between the attempts of the package
+
+
+def use_kaggle(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
+    from kagglesdk import kaggle_env
+
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, url)
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(cache))
+    monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
+    monkeypatch.setenv("KAGGLE_KEY", "secret")
+
+
+@pytest.fixture
+def hugging_face(
+    monkeypatch: pytest.MonkeyPatch, server: LoopbackHub, tmp_path: Path
+) -> LoopbackHub:
+    use_hugging_face(monkeypatch, server.url, tmp_path / "cache")
+    return server
+
+
+@pytest.fixture
+def kaggle(monkeypatch: pytest.MonkeyPatch, server: LoopbackHub, tmp_path: Path) -> LoopbackHub:
+    use_kaggle(monkeypatch, server.url, tmp_path / "cache")
+    return server
+
+
+@pytest.fixture(params=[HF, KAGGLE])
+def either(request: pytest.FixtureRequest) -> tuple[str, LoopbackHub]:
+    """Each hub in turn: a handle, and the server."""
+    name = "hugging_face" if request.param == HF else "kaggle"
+    return request.param, request.getfixturevalue(name)
+
+
+def make_preset(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+# Folders
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_a_folder_is_itself(tmp_path: Path, as_path: type[str] | type[Path]) -> None:
+    assert hub.locate(as_path(tmp_path)) == tmp_path
+
+
+def test_a_folder_may_be_relative_or_at_home(tmp_path: Path) -> None:
+    make_preset(tmp_path / "mine")
+    home = make_preset(tmp_path / "home" / "mine")
+    assert hub.locate("./mine") == Path("mine")
+    assert hub.locate("mine") == Path("mine")
+    assert hub.locate("~/mine") == home
+
+
+@pytest.mark.parametrize("preset", ["./nothing", "some/where/else", "/no/folder", "C:\\models\\x"])
+def test_a_path_that_is_not_there_is_named(preset: str) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"must be a folder that exists, got none\.$"
+    ) as info:
+        hub.locate(preset)
+    assert f'preset "{preset}"' in str(info.value)
+
+
+def test_a_path_object_that_is_not_there_is_never_a_name() -> None:
+    with pytest.raises(FileNotFoundError, match="must be a folder that exists"):
+        hub.locate(Path("bart_base_en"))
+
+
+def test_a_path_like_a_repository_is_told_the_scheme() -> None:
+    with pytest.raises(FileNotFoundError, match='If you mean Hugging Face, say "hf://org/name"'):
+        hub.locate("org/name")
+
+
+def test_a_file_is_no_preset(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(NotADirectoryError, match="must be a folder, got a file"):
+        hub.locate(tmp_path / "config.json")
+
+
+def test_a_preset_is_text_or_a_path() -> None:
+    with pytest.raises(TypeError, match=r"preset: must be a folder, a name .*, got int"):
+        hub.locate(3)  # type: ignore[arg-type]
+
+
+# FUSEQ_PRESETS
+
+
+@pytest.mark.parametrize(
+    ("preset", "sub_path"),
+    [
+        ("bart_base_en", "bart_base_en"),
+        ("bart_base_en", "keras/bart/keras/bart_base_en/3"),
+        ("of_our_own", "of_our_own"),
+        ("gemma_2b_en", "gemma_2b_en"),
+        (KAGGLE, "keras/bart/keras/bart_base_en/3"),
+        (KAGGLE, "bart_base_en"),
+        ("kaggle://keras/gemma/keras/gemma_2b_en/3", "gemma_2b_en"),
+        ("hf://org/name", "org/name"),
+        ("hf://name", "name"),
+        ("hf://org/name@v1.0", "org/name@v1.0"),
+    ],
+)
+def test_the_listed_folders_serve_names_and_handles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, preset: str, sub_path: str
+) -> None:
+    folder = make_preset(tmp_path / "listed" / sub_path)
+    monkeypatch.setenv(
+        "FUSEQ_PRESETS", os.pathsep.join(["", "/no/folder", str(tmp_path / "listed")])
+    )
+    assert hub.locate(preset) == folder
+
+
+def test_the_first_listed_folder_wins_over_the_next_one_and_over_one_right_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = (make_preset(tmp_path / part / "bart_base_en") for part in ("one", "two"))
+    make_preset(tmp_path / "bart_base_en")
+    monkeypatch.setenv("FUSEQ_PRESETS", os.pathsep.join([str(first.parent), str(second.parent)]))
+    assert hub.locate("bart_base_en") == first
+    assert hub.available()["bart_base_en"] == first
+
+
+def test_a_listed_folder_without_json_files_is_no_preset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "listed" / "of_our_own").mkdir(parents=True)
+    monkeypatch.setenv("FUSEQ_PRESETS", str(tmp_path / "listed"))
+    with pytest.raises(ValueError, match=f"FUSEQ_PRESETS is {tmp_path / 'listed'}"):
+        hub.locate("of_our_own")
+
+
+def test_shipped_presets_come_after_the_listed_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shipped = make_preset(tmp_path / "shipped" / "tiny")
+    monkeypatch.setattr("fuseq.hub.folders.shipped_folder", lambda: shipped.parent)
+    assert hub.locate("tiny") == shipped
+    assert hub.available() == {"tiny": shipped}
+    listed = make_preset(tmp_path / "listed" / "tiny")
+    monkeypatch.setenv("FUSEQ_PRESETS", str(listed.parent))
+    assert hub.locate("tiny") == listed
+    assert hub.available() == {"tiny": listed}
+
+
+def test_shipped_presets_lie_in_the_package() -> None:
+    assert folders.shipped_folder() == Path(folders.__file__).parents[1] / "shipped"
+
+
+# Names
+
+
+def test_the_names_are_those_of_keras_hub() -> None:
+    rows = hub.presets()
+    assert {name: (row.params, row.kaggle_handle) for name, row in rows.items()} == {
+        "bart_base_en": (139_417_344, KAGGLE),
+        "bart_large_en": (406_287_360, KAGGLE.replace("base", "large")),
+        "bart_large_en_cnn": (406_287_360, "kaggle://keras/bart/keras/bart_large_en_cnn/3"),
+        "gpt2_base_en": (124_439_808, "kaggle://keras/gpt2/keras/gpt2_base_en/3"),
+        "gpt2_medium_en": (354_823_168, "kaggle://keras/gpt2/keras/gpt2_medium_en/3"),
+        "gpt2_large_en": (774_030_080, "kaggle://keras/gpt2/keras/gpt2_large_en/3"),
+        "gpt2_extra_large_en": (1_557_611_200, "kaggle://keras/gpt2/keras/gpt2_extra_large_en/3"),
+        "gpt2_base_en_cnn_dailymail": (
+            124_439_808,
+            "kaggle://keras/gpt2/keras/gpt2_base_en_cnn_dailymail/3",
+        ),
+    }
+    assert {**hub.presets("bart"), **hub.presets("gpt2")} == rows
+    assert len(hub.presets("bart")) == 3
+
+
+def test_rows_have_the_shape_of_keras_hub() -> None:
+    row = hub.keras_hub_rows("bart")["bart_base_en"]
+    description = row["metadata"]["description"]
+    assert row == {
+        "metadata": {"description": description, "params": 139_417_344, "path": "bart"},
+        "kaggle_handle": KAGGLE,
+    }
+    row["metadata"].clear()
+    assert hub.keras_hub_rows()["bart_base_en"]["metadata"]["description"] == description
+
+
+def test_a_family_without_names_is_refused() -> None:
+    with pytest.raises(ValueError, match="family: must be one of bart, gpt2, got 'gemma'"):
+        hub.presets("gemma")
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [(family, name) for family, names in NOT_HERE.items() for name in names.split()],
+)
+def test_a_name_of_another_family_names_it(family: str, name: str) -> None:
+    message = rf"library has \(BART, GPT-2\), got one of {family}\. Choose one of bart_base_en"
+    with pytest.raises(ValueError, match=message):
+        hub.locate(name)
+
+
+def test_a_handle_of_another_family_is_refused_before_gigabytes_are_fetched() -> None:
+    with pytest.raises(ValueError, match="got one of Gemma"):
+        hub.locate("kaggle://keras/gemma/keras/gemma_2b_en/3")
+
+
+def test_an_unknown_name_is_told_the_close_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"Did you mean bart_base_en or .*FUSEQ_PRESETS names no"):
+        hub.locate("bart_bse_en")
+    make_preset(tmp_path / "listed" / "of_our_own")
+    monkeypatch.setenv("FUSEQ_PRESETS", str(tmp_path / "listed"))
+    with pytest.raises(ValueError, match=r"Did you mean of_our_own\?"):
+        hub.locate("of_our_onw")
+
+
+@pytest.mark.parametrize("name", ["", "zzz", "bartender", "optimum"])
+def test_an_unknown_name_is_told_what_a_preset_can_be(name: str) -> None:
+    message = r"must be a folder, a name .*kaggle://org.*hf://org/name.*, got no known name"
+    with pytest.raises(ValueError, match=message):
+        hub.locate(name)
+
+
+# Handles
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [
+        "kaggle://",
+        "kaggle://keras/bart/keras",
+        "kaggle://keras/bart/keras/bart_base_en/3/4",
+        "kaggle://keras/bart/keras/bart_base_en/",
+        "kaggle://keras/bart/keras/bart_base_en/latest",
+        "kaggle://keras/bart/keras/bart_base_en/0",
+        "kaggle://keras/../keras/bart_base_en",
+        "kaggle://keras/bart/keras/..\\..",
+        "kaggle://C:/bart/keras/bart_base_en",
+        "hf://",
+        "hf://org/name/file",
+        "hf:///name",
+        "hf://..",
+        "hf://org/..",
+        "hf://org/.hidden",
+        "hf://org/a..b",
+        "hf://org\\name",
+        "hf://C:/name",
+        "hf://org/name@",
+        "hf://org/name@../main",
+        "hf://org/name@v1/../../x",
+        "hf://org/na me",
+        "hf://org/name\n",
+    ],
+)
+def test_malformed_handles_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, handle: str
+) -> None:
+    monkeypatch.setenv("FUSEQ_PRESETS", str(make_preset(tmp_path / "org")))
+    with pytest.raises(ValueError, match=r'preset "(.|\n)*": must have .*, got '):
+        hub.locate(handle)
+
+
+@pytest.mark.parametrize("scheme", ["gs", "modelscope", "http", "https", "s3", ""])
+def test_other_schemes_are_told_those_there_are(scheme: str) -> None:
+    with pytest.raises(ValueError, match=rf"kaggle://.*hf://.*, got the scheme {scheme}://"):
+        hub.locate(f"{scheme}://bucket/preset")
+
+
+def test_a_link_to_hugging_face_is_told_its_handle() -> None:
+    with pytest.raises(ValueError, match='Say "hf://org/name"'):
+        hub.locate("https://huggingface.co/org/name/")
+
+
+@pytest.mark.parametrize(
+    "handle", [KAGGLE, KAGGLE[:-2], "hf://a/b", "hf://a", "hf://a/b@refs/pr/1"]
+)
+def test_a_handle_is_read_and_written_back(handle: str) -> None:
+    assert str(hub.parse_handle(handle)) == handle
+
+
+# Both hubs
+
+
+def test_a_preset_is_downloaded_whole_and_once(either: tuple[str, LoopbackHub]) -> None:
+    handle, server = either
+    folder = hub.locate(handle)
+    assert contents(folder) == PRESET
+    assert server.fetched() == set(PRESET)
+    server.requests.clear()
+    assert hub.locate(handle) == folder
+    assert not server.fetched()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "message"),
+    [
+        (401, "", PermissionError, "got 401 .not logged in, or a token that does not hold.*Set "),
+        (403, "", PermissionError, "got 403 .forbidden.*accept its terms"),
+        (403, "GatedRepo", PermissionError, "got 403 .forbidden.*accept its terms"),
+        (404, "RepoNotFound", FileNotFoundError, "got 404 .no such (repository|model)"),
+        (429, "", ConnectionError, "got 429 .too many requests.*Wait"),
+        (500, "", ConnectionError, "got 500 .trouble of the server.*later"),
+        (503, "", ConnectionError, "got 503 .trouble of the server.*later"),
+        (418, "", ConnectionError, "got 418. Look at https://"),
+    ],
+)
+@pytest.mark.parametrize("where", ["status", "file_status"])
+def test_answers_are_told_apart(
+    either: tuple[str, LoopbackHub],
+    where: str,
+    status: int,
+    code: str,
+    kind: type[Exception],
+    message: str,
+) -> None:
+    handle, server = either
+    setattr(server, where, status)
+    server.error_code = code
+    with pytest.raises(
+        kind, match=f'preset "{handle}": the hub must give its files, {message}'
+    ) as info:
+        hub.locate(handle)
+    assert type(info.value) is kind
+    assert info.value.__cause__ is not None
+
+
+def test_a_revision_that_is_not_there_is_told_from_a_repository(hugging_face: LoopbackHub) -> None:
+    hugging_face.status, hugging_face.error_code = 404, "RevisionNotFound"
+    with pytest.raises(FileNotFoundError, match=r"name@v9.*no such revision"):
+        hub.locate("hf://org/name@v9")
+
+
+@pytest.mark.parametrize(("handle", "use"), [(HF, use_hugging_face), (KAGGLE, use_kaggle)])
+def test_a_hub_that_is_not_reached_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, handle: str, use: Callable[..., None]
+) -> None:
+    use(monkeypatch, closed_url(), tmp_path / "cache")
+    with pytest.raises(
+        ConnectionError, match=r"the hub must be reachable, got .*FUSEQ_PRESETS"
+    ) as info:
+        hub.locate(handle)
+    assert info.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_that_breaks_off_is_an_error_and_the_next_call_completes_it(
+    either: tuple[str, LoopbackHub], tmp_path: Path, ranges: bool
+) -> None:
+    handle, server = either
+    server.ranges = ranges
+    server.break_at = len(WEIGHTS) // 2
+    with pytest.raises(
+        ConnectionError, match=r"the download must run to its end, got .*Call again"
+    ):
+        hub.locate(handle)
+    marker = list((tmp_path / "cache").rglob("*.complete"))
+    assert not marker  # by which kagglehub tells a whole variant
+    if handle == HF:
+        assert not list((tmp_path / "cache").rglob("model.weights.h5"))
+    server.break_at = None
+    assert contents(hub.locate(handle)) == PRESET
+
+
+@pytest.mark.parametrize("handle", [HF, KAGGLE])
+def test_a_full_disk_is_what_it_is(monkeypatch: pytest.MonkeyPatch, handle: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kagglehub.model_download", fail)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    with pytest.raises(OSError, match="No space left on device") as info:
+        hub.locate(handle)
+    assert info.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(("handle", "package"), [(HF, "huggingface_hub"), (KAGGLE, "kagglehub")])
+def test_a_missing_package_is_told_its_install_line(
+    monkeypatch: pytest.MonkeyPatch, handle: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f'{package} must be installed.*pip install "{package}>='):
+        hub.locate(handle)
+
+
+# Hugging Face
+
+
+def test_only_files_that_are_read_are_fetched(hugging_face: LoopbackHub) -> None:
+    wanted = {"config.json", "model.safetensors", "vocab.txt", "spiece.model", "tokenizer.json"}
+    rest = {
+        "README.md",
+        ".gitattributes",
+        "flax_model.msgpack",
+        "onnx/model.onnx",
+        "onnx/config.json",
+        "model.onnx",
+        "pytorch_model.bin",
+        "rust_model.ot",
+        "tf_model.h5",
+        "training_args.bin",
+    }
+    hugging_face.files = {name: name.encode() for name in wanted | rest}
+    assert set(contents(hub.locate(HF))) == wanted
+    assert hugging_face.fetched() == wanted
+
+
+def test_pickled_weights_are_fetched_where_there_are_no_others(hugging_face: LoopbackHub) -> None:
+    wanted = {
+        "config.json",
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model-00002-of-00002.bin",
+        "pytorch_model.bin.index.json",
+    }
+    hugging_face.files = {name: b"x" for name in wanted | {"tf_model.h5", "training_args.bin"}}
+    assert set(contents(hub.locate(HF))) == wanted
+
+
+def test_the_revision_is_asked_for(hugging_face: LoopbackHub) -> None:
+    assert hub.locate("hf://org/name@v1.0").name == COMMIT
+    asked = [
+        path for _, path, _ in hugging_face.requests if path.startswith("/api/models/org/name")
+    ]
+    assert asked[0] == "/api/models/org/name/revision/v1.0"
+
+
+def test_a_name_without_an_organisation_is_asked_for(hugging_face: LoopbackHub) -> None:
+    hugging_face.status = 404
+    with pytest.raises(FileNotFoundError):
+        hub.locate("hf://gpt2")
+    assert hugging_face.requests[0][1] == "/api/models/gpt2"
+
+
+def test_a_repository_without_files_of_a_preset_says_what_it_holds(
+    hugging_face: LoopbackHub,
+) -> None:
+    hugging_face.files = {"README.md": b"x"}
+    with pytest.raises(FileNotFoundError, match=r"must hold a preset's files .*, got README\.md"):
+        hub.locate(HF)
+
+
+def test_a_handle_that_hugging_face_refuses_is_a_wrong_value(hugging_face: LoopbackHub) -> None:
+    with pytest.raises(ValueError, match='preset "hf://a--b": must be a handle of a model, got'):
+        hub.locate("hf://a--b")
+
+
+@pytest.mark.parametrize("broken", ["unreachable", "in trouble"])
+def test_the_cache_is_used_with_a_warning_where_the_hub_does_not_work(
+    monkeypatch: pytest.MonkeyPatch, hugging_face: LoopbackHub, tmp_path: Path, broken: str
+) -> None:
+    folder = hub.locate(HF)
+    if broken == "unreachable":
+        use_hugging_face(monkeypatch, closed_url(), tmp_path / "cache")
+    else:
+        hugging_face.status = 503
+    with pytest.warns(UserWarning, match="The files of the cache are used"):
+        assert hub.locate(HF) == folder
+
+
+def test_offline_without_the_files_says_offline(
+    monkeypatch: pytest.MonkeyPatch, hugging_face: LoopbackHub
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="while HF_HUB_OFFLINE is set, got none"):
+        hub.locate(HF)
+    assert not hugging_face.requests
+
+
+def test_offline_with_half_the_files_says_offline(
+    monkeypatch: pytest.MonkeyPatch, hugging_face: LoopbackHub
+) -> None:
+    hugging_face.break_at = len(WEIGHTS) // 2
+    with pytest.raises(ConnectionError):
+        hub.locate(HF)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="as a whole while HF_HUB_OFFLINE is set"):
+        hub.locate(HF)
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_the_settings_of_the_environment_hold_and_the_cache_serves_offline(
+    server: LoopbackHub, tmp_path: Path, weights: str
+) -> None:
+    server.files = {"config.json": b"{}", weights: WEIGHTS}
+    if weights == "model.safetensors":
+        server.files["pytorch_model.bin"] = b"not wanted"
+    script = "from fuseq import hub; print(hub.locate('hf://org/name'))"
+    settings = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_ENDPOINT": server.url,
+    }
+
+    def run(**more: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", script],
+            env={**settings, **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    folder = run()
+    assert contents(Path(folder)) == {"config.json": b"{}", weights: WEIGHTS}
+    assert Path(folder).is_relative_to(tmp_path / "hf")
+    asked = len(server.requests)
+    assert run(HF_HUB_OFFLINE="1") == folder
+    assert len(server.requests) == asked
+
+
+# Kaggle
+
+
+def test_a_name_is_fetched_by_its_handle(kaggle: LoopbackHub, tmp_path: Path) -> None:
+    folder = hub.locate("bart_base_en")
+    assert (
+        folder == tmp_path / "cache" / "models" / "keras" / "bart" / "keras" / "bart_base_en" / "3"
+    )
+    assert contents(folder) == PRESET
+
+
+def test_a_variant_of_many_files_comes_as_an_archive(kaggle: LoopbackHub) -> None:
+    kaggle.has_more = True
+    assert contents(hub.locate(KAGGLE)) == PRESET
+    assert kaggle.fetched() == {"archive.tar.gz"}
+
+
+def test_a_handle_without_a_version_is_the_newest(kaggle: LoopbackHub) -> None:
+    assert hub.locate("kaggle://keras/bart/keras/bart_base_en").name == "7"
+
+
+def test_a_version_in_the_cache_needs_no_network(
+    monkeypatch: pytest.MonkeyPatch, kaggle: LoopbackHub, tmp_path: Path
+) -> None:
+    folder = hub.locate(KAGGLE)
+    use_kaggle(monkeypatch, closed_url(), tmp_path / "cache")
+    assert hub.locate(KAGGLE) == folder
+
+
+def test_a_download_goes_on_where_it_broke_off(kaggle: LoopbackHub, tmp_path: Path) -> None:
+    written = 2**21  # kagglehub writes 1 MiB at a time
+    kaggle.files["model.weights.h5"] = WEIGHTS * 40
+    kaggle.break_at = written + 1000
+    with pytest.raises(ConnectionError):
+        hub.locate(KAGGLE)
+    assert not list((tmp_path / "cache").rglob("*.complete"))
+    kaggle.break_at = None
+    assert contents(hub.locate(KAGGLE)) == kaggle.files
+    ranges = {path: asked for _, path, asked in kaggle.requests if asked}
+    assert ranges == {"/kaggle-files/model.weights.h5": f"bytes={written}-"}
+
+
+def test_a_file_that_is_damaged_on_the_way_is_an_error(kaggle: LoopbackHub) -> None:
+    kaggle.wrong_hash = True
+    with pytest.raises(ConnectionError, match="must run to its end, got DataCorruptionError"):
+        hub.locate(KAGGLE)
+
+
+def test_a_framework_that_kaggle_does_not_have_is_a_wrong_value(kaggle: LoopbackHub) -> None:
+    with pytest.raises(
+        ValueError, match="must be a handle of a model, got: 'abacus' is not a valid"
+    ):
+        hub.locate("kaggle://keras/bart/abacus/bart_base_en/3")
