@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fuseq import models, ops, presets, samplers
+    from fuseq import hub, models, ops, presets, samplers, tokenizers
     from fuseq._core import (
         GenerationOptions,
         Hypothesis,
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         score,
     )
     from fuseq.models import (
+        CausalLM,
+        Seq2SeqLM,
         export_transformers,
         load_generation_options,
         load_model,
@@ -28,17 +30,20 @@ if TYPE_CHECKING:
     from fuseq.prompts import prompts_from_arrays, rows_to_arrays
 
 __all__ = [
+    "CausalLM",
     "GenerationOptions",
     "Hypothesis",
     "Model",
     "Prompt",
     "Search",
+    "Seq2SeqLM",
     "Session",
     "Tensor",
     "TokenBytes",
     "__version__",
     "export_transformers",
     "generate",
+    "hub",
     "load_generation_options",
     "load_model",
     "models",
@@ -49,10 +54,13 @@ __all__ = [
     "samplers",
     "save_model",
     "score",
+    "tokenizers",
 ]
 
-_MODULES = ("models", "ops", "presets", "samplers")
+_MODULES = ("hub", "models", "ops", "presets", "samplers", "tokenizers")
 _HOMES = {
+    "CausalLM": "models",
+    "Seq2SeqLM": "models",
     "export_transformers": "models",
     "load_generation_options": "models",
     "load_model": "models",

@@ -2,14 +2,14 @@
 """Padded arrays of ids in and out: the form in which KerasHub and transformers hold batches."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from fuseq._core import Hypothesis, Prompt
+from fuseq._core import Prompt
 
-__all__ = ["Rows", "prompts_from_arrays", "rows_to_arrays"]
+__all__ = ["Row", "Rows", "prompts_from_arrays", "rows_to_arrays"]
 
 
 class Rows(NamedTuple):
@@ -82,8 +82,36 @@ def prompts_from_arrays(
     ]
 
 
+class Row(Protocol):
+    """What a `Hypothesis` has; rows made elsewhere may have it too."""
+
+    @property
+    def ids(self) -> list[int]:
+        """The whole row."""
+
+    @property
+    def prompt_length(self) -> int:
+        """How much of it was given."""
+
+    @property
+    def stop_reason(self) -> str:
+        """Why it ended."""
+
+    @property
+    def score(self) -> float:
+        """Of the row."""
+
+    @property
+    def token_log_probs(self) -> list[float]:
+        """Of the new ids."""
+
+
 def rows_to_arrays(
-    results: Sequence[Sequence[Hypothesis]], pad_id: int, length: int | None = None
+    results: Sequence[Sequence[Row]],
+    pad_id: int,
+    length: int | None = None,
+    *,
+    strip_prompt: bool = False,
 ) -> Rows:
     """Puts the results of `generate` into arrays, all hypotheses of a prompt one after the other.
 
@@ -91,6 +119,7 @@ def rows_to_arrays(
         results: What `generate` returned.
         pad_id: Fills rows on the right.
         length: Columns; None: those of the longest row.
+        strip_prompt: Whether rows begin after their prompts.
 
     Returns:
         N rows, N the number of all hypotheses.
@@ -99,18 +128,20 @@ def rows_to_arrays(
         ValueError: A row is longer than `length`.
     """
     rows = [row for hypotheses in results for row in hypotheses]
-    longest = max((len(row.ids) for row in rows), default=0)
+    starts = [row.prompt_length if strip_prompt else 0 for row in rows]
+    lengths = [len(row.ids) - start for row, start in zip(rows, starts, strict=True)]
+    longest = max(lengths, default=0)
     columns = longest if length is None else length
     if columns < longest:
         raise ValueError(f"length: must be at least the longest row, {longest}, got {columns}")
     token_ids = np.full((len(rows), columns), pad_id, np.int32)
     mask = np.zeros(token_ids.shape, np.bool_)
     log_probs = np.zeros(token_ids.shape, np.float32)
-    for index, row in enumerate(rows):
-        token_ids[index, : len(row.ids)] = row.ids
-        mask[index, : len(row.ids)] = True
+    for index, (row, start, end) in enumerate(zip(rows, starts, lengths, strict=True)):
+        token_ids[index, :end] = row.ids[start:]
+        mask[index, :end] = True
         if row.token_log_probs:
-            log_probs[index, row.prompt_length : len(row.ids)] = row.token_log_probs
+            log_probs[index, row.prompt_length - start : end] = row.token_log_probs
     scores = np.array([row.score for row in rows], np.float32)
     return Rows(token_ids, mask, scores, log_probs)
 

@@ -76,7 +76,7 @@ def test_a_planted_violation_is_found(tmp_path: Path, file: str, line: str, says
         ("python/fuseq/training/trainer.py", "import torch"),
         ("python/fuseq/presets/checkpoint.py", "def f() -> None:\n    import torch"),
         ("python/fuseq/presets/x.py", "if TYPE_CHECKING:\n    from fuseq.models import task"),
-        ("python/fuseq/cli.py", "from fuseq import models, ops"),
+        ("python/fuseq/cli/generate.py", "from fuseq import models, ops"),
     ],
 )
 def test_what_is_allowed_passes(tmp_path: Path, file: str, line: str) -> None:

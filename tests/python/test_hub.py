@@ -5,14 +5,13 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fuseq import hub
 from fuseq.hub import folders
-from loopback_hub import COMMIT, LoopbackHub, closed_url
+from loopback_hub import COMMIT, LoopbackHub, closed_url, use_hugging_face, use_kaggle
 
 KAGGLE = "kaggle://keras/bart/keras/bart_base_en/3"
 HF = "hf://org/name"
@@ -61,30 +60,6 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def server() -> Iterator[LoopbackHub]:
     with LoopbackHub(dict(PRESET)) as running:
         yield running
-
-
-def use_hugging_face(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
-    """What HF_ENDPOINT and HF_HUB_CACHE say, for a package that has read them already."""
-    from huggingface_hub import constants, file_download
-
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in (constants, file_download):  # older releases read it there
-        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(time, "sleep", lambda _: None)  # between the attempts of the package
-
-
-def use_kaggle(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
-    from kagglesdk import kaggle_env
-
-    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, url)
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    monkeypatch.setenv("KAGGLEHUB_CACHE", str(cache))
-    monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
-    monkeypatch.setenv("KAGGLE_KEY", "secret")
 
 
 @pytest.fixture

@@ -298,7 +298,7 @@ def test_torch_files_without_torch_say_what_to_install(
 
 
 def test_a_folder_without_what_it_needs_is_not_found(golden: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(FileNotFoundError, match="must be a folder that exists"):
         fuseq.load_model(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"spec\.json.*config\.json"):
         fuseq.load_model(tmp_path)

@@ -1,78 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models in and out of folders, with the tables of the families that we know."""
+"""Tasks, backbones, preprocessors and tokenizers, under KerasHub's names; and models of ids."""
 
-from os import PathLike
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from fuseq._core import GenerationOptions, Model
-from fuseq.models.families import FAMILIES
-from fuseq.presets import load, native_format, transformers_format
-from fuseq.presets.load import load_generation_options
+if TYPE_CHECKING:
+    from fuseq.models.backbone import Backbone
+    from fuseq.models.bart import BartBackbone, BartSeq2SeqLM, BartSeq2SeqLMPreprocessor
+    from fuseq.models.causal_lm import CausalLM
+    from fuseq.models.causal_lm_preprocessor import CausalLMPreprocessor
+    from fuseq.models.folders import (
+        export_transformers,
+        load_generation_options,
+        load_model,
+        save_model,
+    )
+    from fuseq.models.generation import Generation
+    from fuseq.models.gpt2 import GPT2Backbone, GPT2CausalLM, GPT2CausalLMPreprocessor
+    from fuseq.models.preprocessor import Preprocessor
+    from fuseq.models.seq2seq_lm import Seq2SeqLM
+    from fuseq.models.seq2seq_lm_preprocessor import Seq2SeqLMPreprocessor
+    from fuseq.models.task import Task
+    from fuseq.tokenizers import BartTokenizer, GPT2Tokenizer, Tokenizer
 
-__all__ = ["export_transformers", "load_generation_options", "load_model", "save_model"]
+_HOMES = {
+    "Backbone": "fuseq.models.backbone",
+    "BartBackbone": "fuseq.models.bart",
+    "BartSeq2SeqLM": "fuseq.models.bart",
+    "BartSeq2SeqLMPreprocessor": "fuseq.models.bart",
+    "BartTokenizer": "fuseq.tokenizers",
+    "CausalLM": "fuseq.models.causal_lm",
+    "CausalLMPreprocessor": "fuseq.models.causal_lm_preprocessor",
+    "GPT2Backbone": "fuseq.models.gpt2",
+    "GPT2CausalLM": "fuseq.models.gpt2",
+    "GPT2CausalLMPreprocessor": "fuseq.models.gpt2",
+    "GPT2Tokenizer": "fuseq.tokenizers",
+    "Generation": "fuseq.models.generation",
+    "Preprocessor": "fuseq.models.preprocessor",
+    "Seq2SeqLM": "fuseq.models.seq2seq_lm",
+    "Seq2SeqLMPreprocessor": "fuseq.models.seq2seq_lm_preprocessor",
+    "Task": "fuseq.models.task",
+    "Tokenizer": "fuseq.tokenizers",
+    "export_transformers": "fuseq.models.folders",
+    "load_generation_options": "fuseq.models.folders",
+    "load_model": "fuseq.models.folders",
+    "save_model": "fuseq.models.folders",
+}
+
+__all__ = [
+    "Backbone",
+    "BartBackbone",
+    "BartSeq2SeqLM",
+    "BartSeq2SeqLMPreprocessor",
+    "BartTokenizer",
+    "CausalLM",
+    "CausalLMPreprocessor",
+    "GPT2Backbone",
+    "GPT2CausalLM",
+    "GPT2CausalLMPreprocessor",
+    "GPT2Tokenizer",
+    "Generation",
+    "Preprocessor",
+    "Seq2SeqLM",
+    "Seq2SeqLMPreprocessor",
+    "Task",
+    "Tokenizer",
+    "export_transformers",
+    "load_generation_options",
+    "load_model",
+    "save_model",
+]
 
 
-def load_model(
-    folder: str | PathLike[str],
-    *,
-    dtype: str | None = None,
-    num_threads: int | None = None,
-    cpu_isa: str = "automatic",
-) -> Model:
-    """Loads a transformers folder or one of our own, told apart by their files.
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    from fuseq.models.absent import absent_class
 
-    Args:
-        folder: Holds `config.json` (transformers) or `spec.json` (ours), and the weights.
-        dtype: "float32" or "bfloat16"; by default bfloat16 if stored so, else float32.
-        num_threads: Threads for packing and for `generate` on this model; by default those of the
-            machine.
-        cpu_isa: "automatic", "avx512", "avx2" or "portable".
-
-    Returns:
-        The model, its weights packed.
-
-    Raises:
-        FileNotFoundError: The folder or one of its files is not there.
-        ValueError: A file is not what it should be, or weights are missing, unexpected or misshapen
-            (all in one message).
-        ImportError: Only `pytorch_model.bin` is there, and torch is not installed.
-
-    Example:
-        >>> model = load_model("tests/golden/gpt2_tiny")
-        >>> model.family
-        'gpt2'
-    """
-    return load.load_model(folder, FAMILIES, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa)
+    raise AttributeError(absent_class(name))
 
 
-def save_model(
-    model: Model, folder: str | PathLike[str], options: GenerationOptions | None = None
-) -> None:
-    """Writes a folder of our own: `spec.json` and `model.safetensors`.
-
-    Args:
-        model: Any model.
-        folder: Replaced as a whole once everything is written; other files in it are kept.
-        options: Written as `generation.json`, which `load_generation_options` reads, in C++ too;
-            None: one that is there is kept.
-
-    Raises:
-        OSError: The system refused to write; an old folder is left as it was.
-    """
-    model.save(folder)
-    if options is not None:
-        native_format.save_generation_options(options, Path(folder))
-
-
-def export_transformers(model: Model, folder: str | PathLike[str]) -> None:
-    """Writes a folder that transformers' `AutoModel….from_pretrained` opens.
-
-    Args:
-        model: A model of a family that transformers has.
-        folder: Replaced as a whole once everything is written; other files in it are kept.
-
-    Raises:
-        ValueError: The family's `config.json` cannot hold a field of the model's spec.
-        OSError: The system refused to write; an old folder is left as it was.
-    """
-    transformers_format.save_model(model, folder, FAMILIES)
+def __dir__() -> list[str]:
+    return __all__

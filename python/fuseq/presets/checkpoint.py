@@ -86,7 +86,7 @@ def _read_shards(
     tensors: Tensors = {}
     unsupported: list[str] = []
     owners: dict[str, str] = {}
-    for shard in sorted({_checked_shard(index, name, file) for name, file in weight_map.items()}):
+    for shard in sorted({checked_shard(index, name, file) for name, file in weight_map.items()}):
         path = index.parent / shard
         if not path.exists():
             raise FileNotFoundError(f'load "{index}": the shard "{shard}" must exist, got none')
@@ -109,7 +109,7 @@ def _read_shards(
     return tensors, unsupported
 
 
-def _checked_shard(index: Path, name: str, file: object) -> str:
+def checked_shard(index: Path, name: str, file: object) -> str:
     """A file's bare name: nothing outside the folder is opened."""
     plain = isinstance(file, str) and file not in ("", ".", "..") and PurePath(file).name == file
     if not plain or "\\" in str(file) or "\0" in str(file):

@@ -1,75 +1,127 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recognises what a folder holds and loads it."""
 
+import json
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from fuseq import _core
 from fuseq._core import GenerationOptions, Model
-from fuseq.presets import generation_config, native_format, transformers_format
-from fuseq.presets.family import Family
+from fuseq.presets import generation_config, keras_format, native_format, transformers_format
+from fuseq.presets.checkpoint import read_json
+from fuseq.presets.family import Family, Spec
+
+Form = Literal["keras_hub", "transformers", "fuseq"]
+Rules = Literal["keras_hub", "transformers"]  # whose rules a task follows
 
 
-def load_model(
-    folder: str | PathLike[str],
-    families: Mapping[str, Family],
-    *,
-    dtype: str | None = None,
-    num_threads: int | None = None,
-    cpu_isa: str = "automatic",
-) -> Model:
-    """Loads our own folder if it has a `spec.json`, else a transformers folder.
+@dataclass(frozen=True)
+class Preset:
+    """A folder whose form is known.
+
+    Attributes:
+        folder: Holds the files.
+        form: Whose form they have.
+        families: The known families by their word in `config.json`.
+    """
+
+    folder: Path
+    form: Form
+    families: Mapping[str, Family]
+
+    def read_spec(self) -> Spec:
+        """The spec, without what only the weights tell (a head bias, a head of its own)."""
+        if self.form == "fuseq":
+            return native_format.read_spec(self.folder)
+        if self.form == "keras_hub":
+            return keras_format.read_spec(self.folder, self.families)
+        spec = transformers_format.read_spec(self.folder, self.families)
+        whole: Spec = json.loads(_core.validate_spec(json.dumps(spec)))
+        return whole
+
+    def load_model(
+        self, *, dtype: str | None, num_threads: int | None, cpu_isa: str = "automatic"
+    ) -> Model:
+        """The model, its weights packed."""
+        if self.form == "fuseq":
+            return native_format.load_model(
+                self.folder, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa
+            )
+        load = (
+            keras_format.load_model if self.form == "keras_hub" else transformers_format.load_model
+        )
+        return load(
+            self.folder, self.families, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa
+        )
+
+    def stored_dtype(self) -> str | None:
+        """The dtype that the folder asks for; None: that of the weights."""
+        return keras_format.read_dtype(self.folder) if self.form == "keras_hub" else None
+
+    def rules(self) -> Rules:
+        """Whose rules a task of the folder follows; our own folder remembers where it came from."""
+        if self.form != "fuseq":
+            return self.form
+        return native_format.read_rules(self.folder)
+
+    def read_generation_config(self) -> dict[str, Any] | None:
+        """`generation_config.json` of transformers as it is; None where there is none."""
+        path = self.folder / transformers_format.GENERATION_FILE
+        if self.form != "transformers" or not path.is_file():
+            return None
+        return read_json(path)
+
+    def read_start_ids(self) -> list[int]:
+        """`decoder_start_token_id` of transformers, then `forced_bos_token_id` if there is one."""
+        config = read_json(self.folder / transformers_format.CONFIG_FILE)
+        fields = {**config, **(self.read_generation_config() or {})}
+        start = fields.get("decoder_start_token_id")
+        if start is None:
+            start = self.read_spec()["decoder_start_id"]
+        ids = [start, fields.get("forced_bos_token_id")]
+        return [id for id in ids if isinstance(id, int) and id >= 0]
+
+    def load_generation_options(
+        self, *, is_seq2seq: bool | None = None
+    ) -> GenerationOptions | None:
+        """The generation settings of the folder; a KerasHub preset has none."""
+        if self.form == "fuseq":
+            return native_format.load_generation_options(self.folder)
+        if self.form == "keras_hub":
+            return None
+        fields = generation_config.read_generation_config(self.folder, is_seq2seq=is_seq2seq)
+        return None if fields is None else GenerationOptions(**fields)
+
+
+def open_preset(folder: str | PathLike[str], families: Mapping[str, Family]) -> Preset:
+    """Tells whose form a folder has by its files.
 
     Args:
-        folder: Holds the files.
+        folder: Holds `spec.json` (ours), or a `config.json` of KerasHub or of transformers.
         families: The known families by their word in `config.json`.
-        dtype: "float32", "bfloat16" or None.
-        num_threads: Threads, or None for those of the machine.
-        cpu_isa: "automatic", "avx512", "avx2" or "portable".
 
     Returns:
-        The model, its weights packed.
+        What reads the folder.
 
     Raises:
         FileNotFoundError: The folder is not there or holds neither file.
-        ValueError: A file is not what it should be.
+        ValueError: `config.json` is not what it should be.
     """
     path = Path(folder)
     if (path / native_format.SPEC_FILE).is_file():
-        return native_format.load_model(path, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa)
+        return Preset(path, "fuseq", families)
     if (path / transformers_format.CONFIG_FILE).is_file():
-        return transformers_format.load_model(
-            path, families, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa
-        )
-    raise _neither(path)
-
-
-def load_generation_options(
-    folder: str | PathLike[str], *, is_seq2seq: bool | None = None
-) -> GenerationOptions | None:
-    """Reads the generation settings that a folder holds.
-
-    Args:
-        folder: A folder of ours (`generation.json`) or of transformers (`generation_config.json`,
-            or the settings in `config.json`; then as its `generate` takes them).
-        is_seq2seq: Whether the model has an encoder; None: what `config.json` says.
-
-    Returns:
-        The options, or None where the folder holds no settings.
-
-    Raises:
-        FileNotFoundError: The folder holds no model.
-        ValueError: A setting is wrong, or one that we do not have is not at its default.
-    """
-    path = Path(folder)
-    if (path / native_format.SPEC_FILE).is_file():
-        return native_format.load_generation_options(path)
-    if (path / transformers_format.CONFIG_FILE).is_file():
-        fields = generation_config.read_generation_config(path, is_seq2seq=is_seq2seq)
-        return None if fields is None else GenerationOptions(**fields)
-    raise _neither(path)
+        is_keras = keras_format.is_keras_preset(path)
+        return Preset(path, "keras_hub" if is_keras else "transformers", families)
+    found = "no such folder" if not path.is_dir() else "neither"
+    raise FileNotFoundError(
+        f'load "{path}": the folder must hold {native_format.SPEC_FILE} (ours) or '
+        f"{transformers_format.CONFIG_FILE} (KerasHub or transformers), got {found}"
+    )
 
 
 def merge_options(base: GenerationOptions | None, fields: Mapping[str, Any]) -> GenerationOptions:
@@ -91,11 +143,3 @@ def merge_options(base: GenerationOptions | None, fields: Mapping[str, Any]) -> 
     for name, value in given.items():
         setattr(options, name, value)
     return options
-
-
-def _neither(path: Path) -> FileNotFoundError:
-    found = "no such folder" if not path.is_dir() else "neither"
-    return FileNotFoundError(
-        f'load "{path}": the folder must hold {native_format.SPEC_FILE} (ours) or '
-        f"{transformers_format.CONFIG_FILE} (transformers), got {found}"
-    )

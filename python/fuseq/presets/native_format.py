@@ -4,12 +4,28 @@
 The engine reads and writes them alone; C++ programs need no Python.
 """
 
+import json
 from pathlib import Path
+from typing import Literal
 
+from fuseq import _core
 from fuseq._core import GenerationOptions, Model
+from fuseq.presets.checkpoint import read_json
+from fuseq.presets.family import Spec
 
 SPEC_FILE = "spec.json"
 GENERATION_FILE = "generation.json"
+TASK_FILE = "task.json"
+
+
+def read_spec(folder: Path) -> Spec:
+    """The whole spec, every field given."""
+    path = folder / SPEC_FILE
+    try:
+        spec: Spec = json.loads(_core.validate_spec(path.read_text(encoding="utf-8")))
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise ValueError(f'load "{path}": {error}') from error
+    return spec
 
 
 def load_model(folder: Path, *, dtype: str | None, num_threads: int | None, cpu_isa: str) -> Model:
@@ -33,3 +49,22 @@ def save_generation_options(options: GenerationOptions, folder: Path) -> None:
     unfinished = folder / f"{GENERATION_FILE}.tmp"
     unfinished.write_text(options.to_json(), encoding="utf-8")
     unfinished.replace(folder / GENERATION_FILE)
+
+
+def write_task(folder: Path, class_name: str, rules: str) -> None:
+    """Writes which task a folder holds, and whose rules it follows."""
+    text = json.dumps({"class_name": class_name, "rules": rules}, indent=2) + "\n"
+    (folder / TASK_FILE).write_text(text, encoding="utf-8")
+
+
+def read_rules(folder: Path) -> Literal["keras_hub", "transformers"]:
+    """Whose rules a task of the folder follows; transformers', where nothing is written."""
+    path = folder / TASK_FILE
+    if not path.is_file():
+        return "transformers"
+    rules = read_json(path).get("rules", "transformers")
+    if rules not in ("keras_hub", "transformers"):
+        raise ValueError(
+            f'load "{path}": rules must be "keras_hub" or "transformers", got {rules!r}'
+        )
+    return "keras_hub" if rules == "keras_hub" else "transformers"

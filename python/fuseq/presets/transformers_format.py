@@ -15,8 +15,16 @@ from fuseq.presets.checkpoint import SAFETENSORS_FILE, Tensors, read_json, read_
 from fuseq.presets.family import Family, Source, Spec
 
 CONFIG_FILE = "config.json"
-_GENERATION_FILE = "generation_config.json"
+GENERATION_FILE = "generation_config.json"
 _LAYER = re.compile(r"\.(\d+)\.")
+
+
+def read_spec(folder: Path, families: Mapping[str, Family]) -> Spec:
+    """What `config.json` says, with the stop ids of the generation settings."""
+    config = read_json(folder / CONFIG_FILE)
+    family = _find_family(config.get("model_type"), families, f'load "{folder / CONFIG_FILE}"')
+    spec = family.spec(config)
+    return {**spec, "eos_ids": _stop_ids(folder, spec["eos_ids"])}
 
 
 def load_model(
@@ -28,10 +36,8 @@ def load_model(
     cpu_isa: str,
 ) -> Model:
     """Loads a transformers folder; the file's pages are given back as the weights are packed."""
-    config = read_json(folder / CONFIG_FILE)
-    family = _find_family(config.get("model_type"), families, f'load "{folder / CONFIG_FILE}"')
-    spec = family.spec(config)
-    spec = {**spec, "eos_ids": _stop_ids(folder, spec["eos_ids"])}
+    spec = read_spec(folder, families)
+    family = families[spec["family"]]
     tensors, unsupported = read_tensors(folder)
     spec = family.adapt(spec, lambda name: _find(tensors, family, name))
     text = json.dumps(spec)
@@ -47,16 +53,21 @@ def load_model(
 
 def save_model(model: Model, folder: str | PathLike[str], families: Mapping[str, Family]) -> None:
     """Writes `config.json` and `model.safetensors`; the folder appears when it is whole."""
+    _core.save_folder(folder, writer(model, families))
+
+
+def writer(model: Model, families: Mapping[str, Family]) -> Callable[[Path], None]:
+    """Checks that the form can hold a model; what comes back writes its files into a folder."""
     family = _find_family(model.family, families, "export_transformers")
     config = _config(model, family)
     entries = list(_entries(model, family))
 
-    def fill(unfinished: Path) -> None:
+    def write(folder: Path) -> None:
         text = json.dumps(config, indent=2) + "\n"
-        (unfinished / CONFIG_FILE).write_text(text, encoding="utf-8")
-        _core.save_safetensors(unfinished / SAFETENSORS_FILE, entries, {"format": "pt"})
+        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+        _core.save_safetensors(folder / SAFETENSORS_FILE, entries, {"format": "pt"})
 
-    _core.save_folder(folder, fill)
+    return write
 
 
 def _find_family(word: object, families: Mapping[str, Family], call: str) -> Family:
@@ -68,7 +79,7 @@ def _find_family(word: object, families: Mapping[str, Family], call: str) -> Fam
 
 def _stop_ids(folder: Path, ids: list[int]) -> list[int]:
     """`eos_token_id` of the generation config, where it is there, else what config.json says."""
-    path = folder / _GENERATION_FILE
+    path = folder / GENERATION_FILE
     if not path.exists():
         return ids
     value = read_json(path).get("eos_token_id")

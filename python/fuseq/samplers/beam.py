@@ -104,8 +104,8 @@ class BeamSampler(Sampler):
         fields = self.generation_fields()
         if self.return_all_beams:
             fields["return_scores"] = True  # one beam would have no score
-        rows, scores = protocol.fill(call, fields, *self.next_draws(0))
-        return (rows, scores) if self.return_all_beams else rows[:, 0]
+        filled = protocol.fill(call, fields, *self.next_draws(0))
+        return (filled.rows, filled.scores) if self.return_all_beams else filled.rows[:, 0]
 
     def generation_fields(self) -> dict[str, Any]:  # noqa: D102 - the base says it
         return changed(

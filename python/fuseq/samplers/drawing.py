@@ -99,6 +99,9 @@ class RandomSampler(Sampler):
         self._num_drawn += count
         return self.seed, first
 
+    def restart_draws(self) -> None:  # noqa: D102
+        self._num_drawn = 0
+
     def _filter_fields(self) -> dict[str, Any]:
         values = {field: getattr(self, name) for field, name in self._filters.items()}
         return {field: value for field, value in values.items() if value is not None}

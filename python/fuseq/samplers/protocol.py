@@ -4,7 +4,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,20 @@ class Call:
         length = self.given.shape[1]
         places = np.where(self.given, length, np.arange(length))
         return np.asarray(places.min(1, initial=length), np.int64)
+
+
+class Filled(NamedTuple):
+    """Rows that were filled, best first.
+
+    Attributes:
+        rows: [B, R, T].
+        scores: [B, R].
+        ends: [B, R], the cell behind the last one that was filled.
+    """
+
+    rows: Ids
+    scores: Floats
+    ends: Lanes
 
 
 def read_call(
@@ -105,8 +119,12 @@ def take_rows(cache: object, lanes: Lanes) -> object:
 
 
 def fill(
-    call: Call, fields: Mapping[str, Any], seed: int | None, first_sequence: int
-) -> tuple[Ids, Floats]:
+    call: Call,
+    fields: Mapping[str, Any],
+    seed: int | Sequence[int] | None,
+    first_sequence: int,
+    max_new_tokens: int | None = None,
+) -> Filled:
     """Fills the prompts as options say.
 
     Every row of the batch is a request of one `Search` that begins at its own first free cell;
@@ -115,17 +133,20 @@ def fill(
     Args:
         call: Prompts and what computes logits.
         fields: Fields of GenerationOptions.
-        seed: Of the draws; None: fresh ones.
+        seed: Of the draws, one or one for each row; None: fresh ones.
         first_sequence: The place of the first row among all that were drawn with the seed.
+        max_new_tokens: The most cells of a row that are filled; None: all.
 
     Returns:
-        The rows [B, R, T], best first, and their scores [B, R], R = num_return_sequences.
+        R = num_return_sequences rows of each prompt.
     """
     width = max(fields.get("num_beams", 1), fields.get("num_return_sequences", 1))
     results = fields.get("num_return_sequences", 1)
     batch, length = call.prompt.shape
     if (call.starts == length).all():
-        return np.repeat(call.prompt[:, None], results, 1), np.zeros((batch, results), np.float32)
+        rows = np.repeat(call.prompt[:, None], results, 1)
+        ends = np.full((batch, results), length, np.int64)
+        return Filled(rows, np.zeros(ends.shape, np.float32), ends)
     prompt, cache, index = np.repeat(call.prompt, width, 0), call.cache, call.index
     if width > 1:
         cache = take_rows(cache, np.repeat(np.arange(batch), width))
@@ -134,7 +155,8 @@ def fill(
         logits, _, cache = call.next(prompt, cache, index)
         scores = returned(logits, batch * width)
         if requests is None:
-            requests = _Requests(call, fields, width, scores.shape[1], (seed, first_sequence))
+            draws = (seed, first_sequence)
+            requests = _Requests(call, fields, width, scores.shape[1], draws, max_new_tokens)
         parents, ids = requests.step(index, scores)
         if requests.are_finished():
             return requests.results(results)
@@ -157,9 +179,11 @@ class _Requests:
         fields: Mapping[str, Any],
         width: int,
         vocab: int,
-        draws: tuple[int | None, int],
+        draws: tuple[int | Sequence[int] | None, int],
+        max_new_tokens: int | None,
     ) -> None:
         self._call = call
+        self._max_new_tokens = max_new_tokens
         self._width = width
         self._draws = draws
         self._starts = call.starts
@@ -193,28 +217,36 @@ class _Requests:
         wanted = int((self._starts < self._call.prompt.shape[1]).sum())
         return len(self._rows) == wanted and not self._search.rows()
 
-    def results(self, count: int) -> tuple[Ids, Floats]:
-        """All rows, `count` of each request, and their scores."""
+    def results(self, count: int) -> Filled:
+        """All rows, `count` of each request."""
         prompt = self._call.prompt[:, None]
         filled = np.repeat(prompt, count, 1)
         scores = np.zeros(filled.shape[:2], np.float32)
+        ends = np.full(scores.shape, prompt.shape[2], np.int64)
         for request, row in self._rows.items():
             for place, found in enumerate(self._search.take(request)):
                 new = found.ids[found.prompt_length :]
                 start = self._starts[row]
-                filled[row, place, start : start + len(new)] = new
+                ends[row, place] = start + len(new)
+                filled[row, place, start : ends[row, place]] = new
                 # Without beams the engine's score is the sum; with return_scores only.
                 times = len(found.token_log_probs) if self._options.num_beams == 1 else 1
                 scores[row, place] = found.score / max(times, 1) ** self._options.length_penalty
-        return np.where(self._call.given[:, None], prompt, filled), scores
+        return Filled(np.where(self._call.given[:, None], prompt, filled), scores, ends)
 
     def _add(self, row: int) -> None:
         start = int(self._starts[row])
         options = copy.copy(self._options)  # shares the sampler: one call for all rows
-        options.max_new_tokens = self._call.prompt.shape[1] - start
+        room = self._call.prompt.shape[1] - start
+        options.max_new_tokens = min(room, self._max_new_tokens or room)
+        options.min_new_tokens = min(options.min_new_tokens or 0, options.max_new_tokens)
         prompt: Sequence[int] = self._call.prompt[row, :start].tolist() or [self._harmless]
-        seed, first = self._draws
-        self._rows[self._search.add(prompt, options, seed=seed, sequence=first + row)] = row
+        seeds, first = self._draws
+        if isinstance(seeds, Sequence):  # each row draws as if it were alone
+            request = self._search.add(prompt, options, seed=seeds[row], sequence=0)
+        else:
+            request = self._search.add(prompt, options, seed=seeds, sequence=first + row)
+        self._rows[request] = row
 
     def _lane(self, row: SearchRow, index: int) -> int:
         return self._rows[row.request] * self._width + index

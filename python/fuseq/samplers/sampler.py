@@ -84,7 +84,7 @@ class Sampler:
         """
         call = protocol.read_call(next, prompt, cache, index, mask, stop_token_ids)
         draws = self.next_draws(len(call.prompt))
-        return protocol.fill(call, self.generation_fields(), *draws)[0][:, 0]
+        return protocol.fill(call, self.generation_fields(), *draws).rows[:, 0]
 
     def get_next_token(self, probabilities: Floats) -> Ids:
         """Chooses an id for every row.
@@ -136,6 +136,9 @@ class Sampler:
             The seed, None for a fresh one, and the number of the first sequence.
         """
         return None, 0
+
+    def restart_draws(self) -> None:
+        """Lets a sampler with a seed draw from its start again, as `compile` does."""
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal sampler.

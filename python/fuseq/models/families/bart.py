@@ -14,7 +14,8 @@ from fuseq.models.families.config import (
     one_or_list,
     or_none,
 )
-from fuseq.presets.family import Family, Source, Spec
+from fuseq.presets.family import Family, KerasClass, KerasFamily, KerasSource, Source, Spec
+from fuseq.presets.keras_tables import layer_sources, norm_sources, read_backbone, write_backbone
 
 _POSITION_OFFSET = 2  # rows of the position table that no token uses
 _NORM_EPS = 1e-5
@@ -162,6 +163,74 @@ def _weights() -> dict[str, Source]:
     return table
 
 
+def keras_spec(config: Mapping[str, Any]) -> Spec:
+    """Reads the backbone's config of a KerasHub preset into our spec.
+
+    Args:
+        config: The `config` object of `config.json`.
+
+    Returns:
+        The spec, ready for JSON; KerasHub's tables of positions have no unused rows, ours get them
+        so that the model can be written for transformers too.
+
+    Raises:
+        ValueError: A field is not there, or not what it should be.
+    """
+    outside, stack = read_backbone(config)
+    stack = {
+        **stack,
+        "place": "post",
+        "embed_norm": True,
+        "final_norm": False,
+        "act": "gelu",
+        "position_offset": _POSITION_OFFSET,
+    }
+    return {"family": "bart", **outside, "encoder": stack, "decoder": stack}
+
+
+def _keras_weights() -> dict[str, KerasSource]:
+    table = {"embed.tokens": KerasSource("reversible_embedding", "token_embedding", axes="VD")}
+    for stack, number in (("encoder", ""), ("decoder", "_1")):
+        table[f"{stack}.positions"] = KerasSource(
+            f"position_embedding{number}", f"{stack}_position_embedding", axes="PD"
+        )
+        table |= norm_sources(
+            f"{stack}.embed_norm",
+            f"layer_normalization{number}",
+            f"{stack}_embeddings_layer_norm",
+        )
+        table |= layer_sources(
+            stack,
+            f"transformer_{stack}{{_i}}",
+            f"transformer_{stack}_layer_{{i}}",
+            cross=stack == "decoder",
+        )
+    return table
+
+
+_KERAS_MODULE = "keras_hub.src.models.bart.bart_"
+
+KERAS = KerasFamily(
+    backbone=KerasClass("BartBackbone", f"{_KERAS_MODULE}backbone", "bart_backbone"),
+    tokenizer=KerasClass("BartTokenizer", f"{_KERAS_MODULE}tokenizer", "bart_tokenizer"),
+    preprocessor=KerasClass(
+        "BartSeq2SeqLMPreprocessor",
+        f"{_KERAS_MODULE}seq_2_seq_lm_preprocessor",
+        "bart_seq2_seq_lm_preprocessor",
+    ),
+    task=KerasClass("BartSeq2SeqLM", f"{_KERAS_MODULE}seq_2_seq_lm", "bart_seq2_seq_lm"),
+    task_kind="Seq2SeqLM",
+    spec=keras_spec,
+    config=write_backbone,
+    weights=_keras_weights(),
+    special_tokens={
+        "pad_id": "<pad>",
+        "bos_id": "<s>",
+        "eos_ids": "</s>",
+        "decoder_start_id": "</s>",
+    },
+)
+
 FAMILY = Family(
     model_type="bart",
     architecture="BartForConditionalGeneration",
@@ -178,4 +247,5 @@ FAMILY = Family(
     ),
     from_weights=("head.bias",),
     untied_copies=("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"),
+    keras=KERAS,
 )

@@ -13,7 +13,8 @@ from fuseq.models.families.config import (
     one_or_list,
     or_none,
 )
-from fuseq.presets.family import Family, Source, Spec
+from fuseq.presets.family import Family, KerasClass, KerasFamily, KerasSource, Source, Spec
+from fuseq.presets.keras_tables import layer_sources, norm_sources, read_backbone, write_backbone
 
 
 def spec(config: Mapping[str, Any]) -> Spec:
@@ -126,6 +127,53 @@ def _weights() -> dict[str, Source]:
     return table
 
 
+def keras_spec(config: Mapping[str, Any]) -> Spec:
+    """Reads the backbone's config of a KerasHub preset into our spec.
+
+    Args:
+        config: The `config` object of `config.json`.
+
+    Returns:
+        The spec, ready for JSON.
+
+    Raises:
+        ValueError: A field is not there, or not what it should be.
+    """
+    outside, stack = read_backbone(config)
+    stack = {
+        **stack,
+        "place": "pre",
+        "embed_norm": False,
+        "final_norm": True,
+        "act": "gelu_tanh",
+    }
+    return {"family": "gpt2", **outside, "decoder": stack}
+
+
+_KERAS_MODULE = "keras_hub.src.models.gpt2.gpt2_"
+
+KERAS = KerasFamily(
+    backbone=KerasClass("GPT2Backbone", f"{_KERAS_MODULE}backbone", "gpt2_backbone"),
+    tokenizer=KerasClass("GPT2Tokenizer", f"{_KERAS_MODULE}tokenizer", "gpt2_tokenizer"),
+    preprocessor=KerasClass(
+        "GPT2CausalLMPreprocessor",
+        f"{_KERAS_MODULE}causal_lm_preprocessor",
+        "gpt2_causal_lm_preprocessor",
+    ),
+    task=KerasClass("GPT2CausalLM", f"{_KERAS_MODULE}causal_lm", "gpt2_causal_lm"),
+    task_kind="CausalLM",
+    spec=keras_spec,
+    config=write_backbone,
+    weights={
+        "embed.tokens": KerasSource("reversible_embedding", "token_embedding", axes="VD"),
+        "decoder.positions": KerasSource("position_embedding", "position_embedding", axes="PD"),
+        **norm_sources("decoder.final_norm", "layer_normalization", "layer_norm"),
+        **layer_sources("decoder", "transformer_decoder{_i}", "transformer_layer_{i}", cross=False),
+    },
+    special_tokens={"bos_id": "<|endoftext|>", "eos_ids": "<|endoftext|>"},
+    fixed_ids={"pad_id": 0},
+)
+
 FAMILY = Family(
     model_type="gpt2",
     architecture="GPT2LMHeadModel",
@@ -140,4 +188,5 @@ FAMILY = Family(
         r"lm_head\.weight",
         r"(transformer\.)?position_ids",
     ),
+    keras=KERAS,
 )

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backbone: the layers of a model and their weights, without a task."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fuseq import _core
+from fuseq.models import weight_files
+from fuseq.models.dtypes import engine_dtype
+from fuseq.models.families import FAMILIES
+from fuseq.models.folders import open_folder
+from fuseq.models.random_weights import random_weights
+from fuseq.models.registry import find_subclass
+from fuseq.presets.family import Family, Spec
+from fuseq.presets.load import Preset, Rules
+from fuseq.prompts import prompts_from_arrays
+
+B = TypeVar("B", bound="Backbone")
+Arrays = Mapping[str, npt.ArrayLike]
+Floats = npt.NDArray[np.float32]
+
+
+class Backbone:
+    """A model's layers, its weights on the engine.
+
+    Weights are read, or drawn, when they are first needed.
+
+    Attributes:
+        name: As Keras names layers.
+        rules: Whose rules tasks follow: those of "keras_hub" or of "transformers".
+    """
+
+    family: ClassVar[str] = ""  # the word of the family
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        dtype: object = None,
+        num_threads: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Makes a backbone with weights drawn at random.
+
+        Args:
+            spec: The spec, as JSON has it.
+            dtype: A name or policy, as `from_preset` takes it.
+            num_threads: Threads of the engine; None: those of the machine.
+            name: As Keras names layers.
+
+        Raises:
+            ValueError: The spec is not one that the engine can run.
+        """
+        text = _core.validate_spec(json.dumps(spec))
+        wanted = engine_dtype(dtype)
+
+        def draw() -> _core.Model:
+            return _core.Model.build(
+                text, random_weights(text), dtype=wanted or "float32", num_threads=num_threads
+            )
+
+        self._set(json.loads(text), draw, "keras_hub", num_threads, name)
+
+    def _set(
+        self,
+        spec: Spec,
+        make: Callable[[], _core.Model],
+        rules: Rules,
+        num_threads: int | None,
+        name: str | None,
+    ) -> None:
+        self._spec = spec
+        self._make: Callable[[], _core.Model] = make
+        self._model: _core.Model | None = None
+        self._session: _core.Session | None = None
+        self._num_threads = num_threads
+        self._source: Path | None = None  # the folder that holds these weights
+        self.rules: Rules = rules
+        self.name = name or default_name(type(self).__name__)
+
+    @classmethod
+    def from_preset(
+        cls: type[B],
+        preset: str | PathLike[str],
+        load_weights: bool = True,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> B:
+        """Loads a preset's backbone.
+
+        Args:
+            preset: A built-in name, a `kaggle://` or `hf://` handle, or a folder.
+            load_weights: Whether to read the weights; else they are drawn at random.
+            **kwargs: `dtype`, `num_threads`, `name`, `trainable`.
+
+        Returns:
+            A backbone of the preset's family.
+
+        Raises:
+            FileNotFoundError: There is no such preset.
+            ValueError: The preset is of another family, or not what it should be.
+            TypeError: An argument is not known.
+        """
+        return cls.load(open_folder(preset), preset, load_weights=load_weights, **kwargs)
+
+    @classmethod
+    def load(
+        cls: type[B],
+        preset: Preset,
+        asked: str | PathLike[str],
+        *,
+        load_weights: bool = True,
+        dtype: object = None,
+        num_threads: int | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> B:
+        """Loads the backbone of an opened preset; `asked` is what the user called it."""
+        del trainable  # Keras has it
+        spec = preset.read_spec()
+        kind = find_subclass(cls, str(spec.get("family")), asked)
+        wanted = engine_dtype(dtype) or preset.stored_dtype()
+        backbone = kind.__new__(kind)
+        rules: Rules = preset.rules()
+        if load_weights:
+            model = preset.load_model(dtype=wanted, num_threads=num_threads)
+            backbone._set(json.loads(model.spec), lambda: model, rules, num_threads, name)
+            backbone._model = model
+            backbone._source = preset.folder.absolute()
+        else:
+            text = _core.validate_spec(json.dumps(spec))
+            backbone._set(
+                json.loads(text),
+                lambda: _core.Model.build(
+                    text, random_weights(text), dtype=wanted or "float32", num_threads=num_threads
+                ),
+                rules,
+                num_threads,
+                name,
+            )
+        return backbone
+
+    @property
+    def source(self) -> Path | None:
+        """The folder that holds these weights, if there is one."""
+        return self._source
+
+    @property
+    def num_threads(self) -> int | None:
+        """Threads of the engine; None: those of the machine."""
+        return self._num_threads
+
+    def saved_to(self, folder: Path) -> None:
+        """Tells that a folder holds the weights as they are."""
+        if self._source is None:
+            self._source = folder.absolute()
+
+    # ---- what it is ----
+
+    @property
+    def spec(self) -> Spec:
+        """The spec, every field given; a copy."""
+        copy: Spec = json.loads(json.dumps(self._spec))
+        return copy
+
+    @property
+    def model(self) -> _core.Model:
+        """The engine's model; made when first asked for."""
+        if self._model is None:
+            self._model = self._make()
+        return self._model
+
+    @property
+    def session(self) -> _core.Session:
+        """A session for calls one at a time; kept."""
+        if self._session is None:
+            self._session = _core.Session(self.model, num_threads=self._num_threads)
+        return self._session
+
+    @property
+    def dtype(self) -> str:
+        """What the weights are kept in."""
+        return self.model.dtype
+
+    @property
+    def is_seq2seq(self) -> bool:
+        """Whether there is an encoder."""
+        return bool(self._spec["encoder"]["layers"])
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the embedding has rows for."""
+        return int(self._spec["vocab"])
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the decoder."""
+        return int(self._spec["decoder"]["layers"])
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads of a decoder layer."""
+        return int(self._spec["decoder"]["heads"])
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the model."""
+        return int(self._spec["decoder"]["dim"])
+
+    @property
+    def intermediate_dim(self) -> int:
+        """Width inside a decoder layer's feed-forward part."""
+        return int(self._spec["decoder"]["ffn_dim"])
+
+    @property
+    def dropout(self) -> float:
+        """Dropout of training."""
+        return float(self._spec["dropout"])
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Rows of the decoder's position table, in tokens."""
+        return int(self._spec["decoder"]["max_positions"])
+
+    @property
+    def max_encoder_length(self) -> int:
+        """Rows of the encoder's position table, in tokens."""
+        return int(self._spec["encoder"]["max_positions"])
+
+    def count_params(self) -> int:
+        """The number of all weights; rows of position tables that no token uses do not count.
+
+        Returns:
+            Their number.
+        """
+        return sum(self.weight_counts().values())
+
+    def weight_counts(self) -> dict[str, int]:
+        """The number of numbers in every weight, by our names; counted as `count_params` does."""
+        counts = {}
+        for name, shape, _ in _core.weight_table(json.dumps(self._spec)):
+            counts[name] = math.prod(shape)
+            stack, _, part = name.partition(".")
+            if part == "positions":
+                counts[name] -= self._spec[stack]["position_offset"] * shape[1]
+        return counts
+
+    def get_config(self) -> dict[str, Any]:
+        """KerasHub's arguments that make an equal backbone.
+
+        Returns:
+            Values by the arguments' names.
+
+        Raises:
+            ValueError: KerasHub's arguments cannot say all that the spec says.
+        """
+        return {"name": self.name, "trainable": True, **self._keras().config(self._spec)}
+
+    @classmethod
+    def from_config(cls: type[B], config: Mapping[str, Any]) -> B:
+        """Makes a backbone, weights drawn at random, from what `get_config` returned.
+
+        Args:
+            config: Arguments of the constructor.
+
+        Returns:
+            The backbone.
+        """
+        return cls(**{key: value for key, value in config.items() if key != "trainable"})
+
+    @classmethod
+    def family_tables(cls) -> Family:
+        """The tables of the family."""
+        return FAMILIES[cls.family]
+
+    def _keras(self) -> Any:  # noqa: ANN401
+        return self.family_tables().keras
+
+    # ---- weights ----
+
+    def replace_model(self, model: _core.Model) -> None:
+        """Goes on with other weights of the same spec.
+
+        Args:
+            model: Holds them.
+        """
+        self._spec = json.loads(model.spec)
+        self._make = lambda: model
+        self._model = model
+        self._session = None
+        self._source = None
+
+    def save_weights(self, path: str | PathLike[str]) -> None:
+        """Writes the weights alone.
+
+        Args:
+            path: Ends in `.weights.h5` (as KerasHub writes them) or `.safetensors` (our names).
+
+        Raises:
+            ValueError: The path ends otherwise, or KerasHub's form cannot hold the model.
+            OSError: The system refused to write; an old file is left as it was.
+        """
+        weight_files.save(Path(path), self.model, self.family_tables())
+
+    def load_weights(self, path: str | PathLike[str]) -> None:
+        """Reads weights alone, for the spec that is there.
+
+        Args:
+            path: As `save_weights` takes it.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is not what it should be, or weights are missing, unexpected or
+                misshapen.
+        """
+        self.replace_model(
+            weight_files.load(
+                Path(path),
+                self._spec,
+                self.family_tables(),
+                dtype=None if self._model is None else self._model.dtype,
+                num_threads=self._num_threads,
+            )
+        )
+
+    # ---- calls ----
+
+    def __call__(self, inputs: Arrays) -> Floats | dict[str, Floats]:
+        """Computes the last hidden states, as KerasHub's backbones do.
+
+        Args:
+            inputs: `token_ids` and `padding_mask` [B, T]; with an encoder `encoder_token_ids`,
+                `encoder_padding_mask` [B, S], `decoder_token_ids`, `decoder_padding_mask` [B, T].
+                Masks may be left out.
+
+        Returns:
+            float32 [B, T, D], 0 at padding; with an encoder a dict of `encoder_sequence_output`
+            [B, S, D] and `decoder_sequence_output` [B, T, D].
+
+        Raises:
+            ValueError: A key is missing, or ids and masks do not fit.
+        """
+        if not self.is_seq2seq:
+            return self.forward(inputs)[1]
+        ids, mask = array_of(inputs, "encoder_token_ids"), inputs.get("encoder_padding_mask")
+        return {
+            "encoder_sequence_output": self.encode(ids, mask),
+            "decoder_sequence_output": self.forward(inputs)[1],
+        }
+
+    def encode(self, token_ids: npt.ArrayLike, padding_mask: npt.ArrayLike | None) -> Floats:
+        """The encoder's states [B, S, D], float32, 0 at padding."""
+        prompts = prompts_from_arrays(token_ids, padding_mask)
+        states = self.session.encode([prompt.encoder_ids for prompt in prompts]).numpy()
+        return spread(states, np.shape(np.asarray(token_ids)), padding_mask)
+
+    def forward(self, inputs: Arrays) -> tuple[Floats, Floats]:
+        """Logits [B, T, V] and last hidden states [B, T, D], float32, 0 at padding."""
+        start = "decoder_" if self.is_seq2seq else ""
+        ids, mask = array_of(inputs, f"{start}token_ids"), inputs.get(f"{start}padding_mask")
+        if self.is_seq2seq:
+            sources = array_of(inputs, "encoder_token_ids")
+            prompts = prompts_from_arrays(sources, inputs.get("encoder_padding_mask"), ids, mask)
+        else:
+            prompts = prompts_from_arrays(decoder_ids=ids, decoder_mask=mask)
+        logits, hidden = self.session.forward(prompts, return_hidden=True)
+        shape = ids.shape
+        return spread(logits.numpy(), shape, mask), spread(hidden.numpy(), shape, mask)
+
+
+def array_of(inputs: Arrays, key: str) -> npt.NDArray[Any]:
+    """An input by its name, as numpy.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not isinstance(inputs, Mapping) or key not in inputs:
+        got = ", ".join(map(str, inputs)) if isinstance(inputs, Mapping) else type(inputs).__name__
+        raise ValueError(f"inputs: must be a dict with {key!r}, got {got}")
+    return np.asarray(inputs[key])
+
+
+def spread(rows: Floats, shape: tuple[int, ...], mask: npt.ArrayLike | None) -> Floats:
+    """Puts packed rows [N, D] at the cells of a mask, [B, T, D]; 0 elsewhere."""
+    if mask is None:
+        return rows.reshape(*shape, rows.shape[-1])
+    cells = np.zeros(shape, np.bool_)
+    given = np.asarray(mask).astype(np.bool_)
+    cells[:, : given.shape[1]] = given
+    result = np.zeros((*shape, rows.shape[-1]), np.float32)
+    result[cells] = rows
+    return result
+
+
+def default_name(class_name: str) -> str:
+    """A Keras layer's name from its class: `BartBackbone` becomes `bart_backbone`."""
+    words = "".join(
+        f"_{letter.lower()}"
+        if letter.isupper()
+        and index
+        and (
+            not class_name[index - 1].isupper()
+            or (index + 1 < len(class_name) and class_name[index + 1].islower())
+        )
+        else letter.lower()
+        for index, letter in enumerate(class_name)
+    )
+    return words

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one call of `generate` was asked for, and what it gives back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from fuseq._core import GenerationOptions
+
+OnToken = Callable[[int, int, str], object]
+
+
+class Generation(NamedTuple):
+    """One generated text with what is known about it.
+
+    Attributes:
+        text: As `generate` would return it alone.
+        token_ids: The decoder's whole row, prompt and special tokens with it; with strip_prompt
+            only the new ones.
+        score: Of a beam transformers' `sequences_scores`, else the sum of token_log_probs.
+        token_log_probs: The model's own, of each new token, before temperature and filters.
+        stop_reason: "stop_id", "stop_string", "max_length", "callback" or "canceled".
+    """
+
+    text: str
+    token_ids: list[int]
+    score: float
+    token_log_probs: list[float]
+    stop_reason: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of one call of `generate`, checked.
+
+    Attributes:
+        options: Of all rows, but for their seeds.
+        seeds: One for each input; None: `first_seed` or fresh ones.
+        draws: Takes the draws of so many inputs: the seed, None for a fresh one, and the place of
+            the first of them.
+        strip_prompt: Whether results leave the prompt out.
+        return_scores: Whether results are `Generation`s, or arrays with scores.
+        is_length_given: Whether the rows' length was asked for, and not the default.
+        encoder_sequence_length: The longest source, in tokens; None: the preprocessor's.
+        max_batch_size: Inputs at a time; None: as many as make 32 rows.
+        on_token: Called for each new token.
+    """
+
+    options: GenerationOptions
+    draws: Callable[[int], tuple[int | None, int]]
+    seeds: Sequence[int] | None = None
+    strip_prompt: bool = False
+    return_scores: bool = False
+    is_length_given: bool = False
+    encoder_sequence_length: int | None = None
+    max_batch_size: int | None = None
+    on_token: OnToken | None = None
+
+
+def check_lengths(**lengths: object) -> None:
+    """Checks lengths that were asked for; None is always right.
+
+    Raises:
+        ValueError: One is not a positive whole number.
+    """
+    for name, value in lengths.items():
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and (not is_whole or value < 1):  # type: ignore[operator]
+            raise ValueError(
+                f"generate: {name} must be a positive whole number of tokens, got {value!r}"
+            )
+
+
+def check_seed(seed: object, count: int | None = None) -> None:
+    """Checks the argument `seed`.
+
+    Raises:
+        ValueError: It is no number in 0 ... 2**64 - 1 and no list of such.
+    """
+    values: Any = [seed] if isinstance(seed, int) else seed
+    bad = isinstance(values, str) or not isinstance(values, Sequence)
+    if bad or any(isinstance(v, bool) or not isinstance(v, int) for v in values):
+        raise ValueError(f"seed: must be a whole number or one for each input, got {seed!r}")
+    if any(not 0 <= value < 2**64 for value in values):
+        raise ValueError(f"seed: must be in 0 ... 2**64 - 1, got {seed!r}")
+    if count is not None and len(values) != count:
+        raise ValueError(f"seed: must be one for each of {count} inputs, got {len(values)}")

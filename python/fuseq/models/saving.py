@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a task as a preset folder, in one of three forms."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuseq import _core
+from fuseq.models.families import FAMILIES
+from fuseq.presets import keras_format, native_format, transformers_format
+from fuseq.presets.load import open_preset
+from fuseq.tokenizers import BytePairTokenizer, Tokenizer
+
+if TYPE_CHECKING:
+    from fuseq.models.task import Task
+
+FORMATS = ("keras_hub", "transformers", "fuseq")
+
+
+def save(task: "Task", folder: Path, form: str, max_shard_size: float) -> None:
+    """Writes a preset folder; it appears when it is whole.
+
+    Args:
+        task: What to write.
+        folder: Where; files in it that are not of a preset are kept.
+        form: "keras_hub", "transformers" or "fuseq".
+        max_shard_size: Gigabytes of the largest file of weights, in KerasHub's form.
+
+    Raises:
+        ValueError: There is no such form, it cannot hold the task, or the folder holds another.
+        OSError: The system refused to write; an old folder is left as it was.
+    """
+    if form not in FORMATS:
+        raise ValueError(
+            f"save_to_preset: format must be None or one of {', '.join(FORMATS)}, got {form!r}"
+        )
+    if not max_shard_size > 0:
+        raise ValueError(f"save_to_preset: max_shard_size must be above 0, got {max_shard_size}")
+    _check_form(folder, form)
+    write = {"keras_hub": _keras_hub, "transformers": _transformers, "fuseq": _fuseq}[form]
+    write(task, folder, max_shard_size)
+
+
+def _check_form(folder: Path, form: str) -> None:
+    """Two presets in one folder would hide each other."""
+    try:
+        found = open_preset(folder, FAMILIES).form
+    except FileNotFoundError:
+        return
+    if found != form:
+        raise ValueError(
+            f'save_to_preset: preset_dir must be new or hold a preset of the form "{form}", got '
+            f'"{folder}" with one of the form "{found}"'
+        )
+
+
+def _keras_hub(task: "Task", folder: Path, max_shard_size: float) -> None:
+    preprocessor = task.preprocessor
+    keras_format.save(
+        folder,
+        task.backbone.model,
+        FAMILIES[task.family],
+        tokenizer=None if preprocessor is None else preprocessor.tokenizer,
+        preprocessor=(
+            None
+            if preprocessor is None
+            else (type(preprocessor).__name__, preprocessor.get_config())
+        ),
+        task=(type(task).__name__, task.name),
+        max_shard_size=max_shard_size,
+    )
+
+
+def _fuseq(task: "Task", folder: Path, max_shard_size: float) -> None:
+    del max_shard_size  # one file, which is mapped
+    settings = task.generation_settings()
+
+    def fill(unfinished: Path) -> None:
+        task.backbone.model.save(unfinished)
+        native_format.write_task(unfinished, type(task).__name__, task.backbone.rules)
+        if settings is not None:
+            native_format.save_generation_options(settings, unfinished)
+        if task.preprocessor is not None:
+            task.preprocessor.write_files(unfinished)
+
+    _core.save_folder(folder, fill)
+
+
+def _transformers(task: "Task", folder: Path, max_shard_size: float) -> None:
+    del max_shard_size
+    write_model = transformers_format.writer(task.backbone.model, FAMILIES)
+    config = _generation_config(task)
+
+    def fill(unfinished: Path) -> None:
+        write_model(unfinished)
+        text = json.dumps(config, indent=2) + "\n"
+        (unfinished / transformers_format.GENERATION_FILE).write_text(text, encoding="utf-8")
+        if task.preprocessor is not None:
+            _write_tokenizer(task.preprocessor.tokenizer, unfinished)
+
+    _core.save_folder(folder, fill)
+
+
+def _generation_config(task: "Task") -> dict[str, Any]:
+    """The settings that came with the task, or the ids that make transformers start as KerasHub."""
+    if task.generation_config is not None:
+        return dict(task.generation_config)
+    spec = task.backbone.spec
+    config: dict[str, Any] = {}
+    for key, id in (
+        ("pad_token_id", spec["pad_id"]),
+        ("bos_token_id", spec["bos_id"]),
+        ("decoder_start_token_id", spec["decoder_start_id"]),
+    ):
+        if id >= 0:
+            config[key] = id
+    if spec["eos_ids"]:
+        ids = spec["eos_ids"]
+        config["eos_token_id"] = ids[0] if len(ids) == 1 else ids
+    if task.backbone.is_seq2seq and task.preprocessor is not None:
+        starts: list[int] = getattr(task.preprocessor, "start_ids", list)()
+        if starts:
+            config["decoder_start_token_id"] = starts[0]
+        if len(starts) == 2:
+            config["forced_bos_token_id"] = starts[1]
+    return config
+
+
+def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes a tokenizer's files under transformers' names."""
+    if not isinstance(tokenizer, BytePairTokenizer) or tokenizer.vocabulary is None:
+        raise ValueError(
+            "save_to_preset: the form of transformers must get a byte-pair tokenizer, got "
+            f'{type(tokenizer).__name__}. Use format="fuseq"'
+        )
+    config: dict[str, Any] = {
+        "tokenizer_class": type(tokenizer).__name__,
+        "add_prefix_space": tokenizer.add_prefix_space,
+        "bos_token": tokenizer.start_token,
+        "eos_token": tokenizer.end_token,
+    }
+    if tokenizer.pad_token is not None:
+        config["pad_token"] = tokenizer.pad_token
+    if "<unk>" not in tokenizer.vocabulary:
+        config["unk_token"] = tokenizer.end_token  # transformers would add a token of its own
+    special = set(tokenizer.special_tokens)
+    config["added_tokens_decoder"] = {
+        str(tokenizer.vocabulary[token]): {
+            "content": token,
+            "lstrip": token in tokenizer.lstrip_tokens,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
+            "special": token in special,
+        }
+        for token in tokenizer.unsplittable_tokens
+    }
+    files = {
+        "vocab.json": json.dumps(tokenizer.vocabulary, ensure_ascii=False),
+        "merges.txt": "\n".join(["#version: 0.2", *(tokenizer.merges or []), ""]),
+        "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
