@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples of KerasHub's pages on Seq2SeqLM, CausalLM and BartSeq2SeqLM run as printed.
+
+Small presets stand in for the named ones. The lines that call `fit` come with training. Long lists
+are cut in two.
+"""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fuseq
+import numpy as np
+import pytest
+import stand_in_presets
+
+ALIASES = ("keras_hub", "keras_nlp")
+BASES = ("Seq2SeqLM", "CausalLM")
+
+EXAMPLES = {
+    "seq2seq": '''
+# Load a Bart backbone with pre-trained weights.
+seq_2_seq_lm = keras_hub.models.Seq2SeqLM.from_preset(
+    "bart_base_en",
+)
+seq_2_seq_lm.compile(sampler="top_k")
+# Generate conditioned on the `"The quick brown fox."` as an input sequence.
+seq_2_seq_lm.generate("The quick brown fox.", max_length=30)
+''',
+    "causal": '''
+# Load a GPT2 backbone with pre-trained weights.
+causal_lm = keras_hub.models.CausalLM.from_preset(
+    "gpt2_base_en",
+)
+causal_lm.compile(sampler="top_k")
+causal_lm.generate("Keras is a", max_length=64)
+''',
+    "mistral": '''
+# Load a Mistral instruction tuned checkpoint at bfloat16 precision.
+causal_lm = keras_hub.models.CausalLM.from_preset(
+    "mistral_instruct_7b_en",
+    dtype="bfloat16",
+)
+causal_lm.compile(sampler="greedy")
+causal_lm.generate("Keras is a", max_length=64)
+''',
+    "gemma": '''
+# Load a Gemma generative task.
+causal_lm = keras_hub.models.CausalLM.from_preset(
+    "gemma_2b_en",
+)
+''',
+    "classifier": '''
+# Load a Bert classification task.
+model = keras_hub.models.TextClassifier.from_preset(
+    "bert_base_en",
+    num_classes=2,
+)
+''',
+    "bart": '''
+bart_lm = keras_hub.models.BartSeq2SeqLM.from_preset("bart_base_en")
+bart_lm.generate("The quick brown fox", max_length=30)
+# Generate with batched inputs.
+bart_lm.generate(["The quick brown fox", "The whale"], max_length=30)
+''',
+    "bart, compiled": '''
+bart_lm = keras_hub.models.BartSeq2SeqLM.from_preset("bart_base_en")
+bart_lm.compile(sampler="greedy")
+bart_lm.generate("The quick brown fox", max_length=30)
+''',
+    "bart, prompt": '''
+bart_lm = keras_hub.models.BartSeq2SeqLM.from_preset("bart_base_en")
+bart_lm.generate(
+    {
+        "encoder_text": "The quick brown fox",
+        "decoder_text": "The fast"
+    }
+)
+''',
+    "bart, ids": '''
+# Preprocessed inputs, with encoder inputs corresponding to
+# "The quick brown fox", and the decoder inputs to "The fast". Use
+# `"padding_mask"` to indicate values that should not be overridden.
+prompt = {
+    "encoder_token_ids": np.array([[0, 133, 2119, 6219, 23602, 2, 1, 1]]),
+    "encoder_padding_mask": np.array(
+        [[True, True, True, True, True, True, False, False]]
+    ),
+    "decoder_token_ids": np.array([[2, 0, 133, 1769, 2, 1, 1]]),
+    "decoder_padding_mask": np.array([[True, True, True, True, False, False]])
+}
+bart_lm = keras_hub.models.BartSeq2SeqLM.from_preset(
+    "bart_base_en",
+    preprocessor=None,
+)
+bart_lm.generate(prompt)
+''',
+    "bart, custom": '''
+vocab = {
+    "<s>": 0,
+    "<pad>": 1,
+    "</s>": 2,
+    "\u00c4\u00a0after": 5,
+    "noon": 6,
+    "\u00c4\u00a0sun": 7,
+}
+merges = ["\u00c4\u00a0 a", "\u00c4\u00a0 s", "\u00c4\u00a0 n", "e r", "n o", "o n"]
+merges += ["\u00c4\u00a0s u", "\u00c4\u00a0a f", "no on"]
+merges += ["\u00c4\u00a0su n", "\u00c4\u00a0af t", "\u00c4\u00a0aft er"]
+tokenizer = keras_hub.models.BartTokenizer(
+    vocabulary=vocab,
+    merges=merges,
+)
+preprocessor = keras_hub.models.BartSeq2SeqLMPreprocessor(
+    tokenizer=tokenizer,
+    encoder_sequence_length=128,
+    decoder_sequence_length=128,
+)
+backbone = keras_hub.models.BartBackbone(
+    vocabulary_size=50265,
+    num_layers=6,
+    num_heads=12,
+    hidden_dim=768,
+    intermediate_dim=3072,
+    max_sequence_length=128,
+)
+bart_lm = keras_hub.models.BartSeq2SeqLM(
+    backbone=backbone,
+    preprocessor=preprocessor,
+)
+''',
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What an example left behind.
+
+    Attributes:
+        names: Its variables.
+        results: The values of the statements that are calls alone, in their order.
+    """
+
+    names: dict[str, Any]
+    results: list[Any]
+
+
+def run(example: str, alias: str = "keras_hub") -> Ran:
+    """Runs an example with fuseq under KerasHub's name."""
+    code = EXAMPLES[example].replace("keras_hub", alias)
+    names: dict[str, Any] = {}
+    exec(f"import fuseq as {alias}\nimport numpy as np\n", names)
+    results = []
+    for statement in ast.parse(code).body:
+        if isinstance(statement, ast.Expr):
+            text = compile(ast.Expression(statement.value), f"<{example}>", "eval")
+            results.append(eval(text, names))
+        else:
+            exec(compile(ast.Module([statement], []), f"<{example}>", "exec"), names)
+    return Ran(names, results)
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the small presets."""
+    return stand_in_presets.write(tmp_path_factory.mktemp("presets"))
+
+
+@pytest.fixture(autouse=True)
+def offline(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Named presets are found among the small ones."""
+    monkeypatch.setenv("FUSEQ_PRESETS", str(stand_ins))
+    yield
+
+
+def check_row(row: Any, longest: int, starts: list[int]) -> None:  # noqa: ANN401
+    """A `Generation` that begins as it should and is no longer than asked."""
+    assert row.token_ids[: len(starts)] == starts
+    assert len(starts) < len(row.token_ids) <= longest
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_seq2seq_lm_writes_a_text_for_a_source(alias: str) -> None:
+    ran = run("seq2seq", alias)
+    lm = ran.names["seq_2_seq_lm"]
+    assert type(lm) is fuseq.models.BartSeq2SeqLM
+    assert isinstance(lm.sampler, fuseq.samplers.TopKSampler)
+    assert lm.sampler.k == 5
+    assert [type(result) for result in ran.results] == [type(None), str]
+    assert ran.results[1]
+    row = lm.generate("The quick brown fox.", max_length=30, return_scores=True)
+    check_row(row, 30, [2, 0])
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_causal_lm_continues_a_text(alias: str) -> None:
+    ran = run("causal", alias)
+    lm = ran.names["causal_lm"]
+    assert type(lm) is fuseq.models.GPT2CausalLM
+    text = ran.results[1]
+    assert text.startswith("Keras is a")
+    assert len(text) > len("Keras is a")
+    ids = lm.preprocessor.tokenizer("Keras is a").tolist()
+    row = lm.generate("Keras is a", max_length=64, return_scores=True)
+    check_row(row, 64, [50256, *ids])
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize(
+    ("example", "family"), [("gemma", "Gemma"), ("mistral", "Mistral"), ("classifier", "BERT")]
+)
+def test_a_family_that_is_not_here_is_named_in_one_error(
+    example: str, family: str, alias: str
+) -> None:
+    kind = AttributeError if example == "classifier" else ValueError
+    with pytest.raises(kind, match=rf"must be (of a family|BART).*\b{family}\b"):
+        run(example, alias)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_bart_writes_one_text_for_one_source_and_a_list_for_a_list(alias: str) -> None:
+    ran = run("bart", alias)
+    one, several = ran.results
+    assert isinstance(one, str)
+    assert one
+    assert isinstance(several, list)
+    assert [type(text) for text in several] == [str, str]
+    lm = ran.names["bart_lm"]
+    rows = lm.generate(["The quick brown fox", "The whale"], max_length=30, return_scores=True)
+    for row in rows:
+        check_row(row, 30, [2, 0])
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_bart_compiled_with_greedy_always_writes_the_same(alias: str) -> None:
+    ran = run("bart, compiled", alias)
+    text = ran.results[1]
+    assert isinstance(text, str)
+    assert run("bart, compiled", alias).results[1] == text
+    lm = ran.names["bart_lm"]
+    row = lm.generate("The quick brown fox", max_length=30, return_scores=True)
+    assert row.text == text
+    check_row(row, 30, [2, 0])
+    other = lm.generate("The whale", max_length=30)
+    assert lm.generate(["The quick brown fox", "The whale"], max_length=30) == [text, other]
+    assert text != other
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_bart_goes_on_from_the_text_of_the_decoder(alias: str) -> None:
+    ran = run("bart, prompt", alias)
+    (text,) = ran.results
+    assert text.startswith("The fast")
+    assert len(text) > len("The fast")
+    lm = ran.names["bart_lm"]
+    inputs = {"encoder_text": "The quick brown fox", "decoder_text": "The fast"}
+    row = lm.generate(inputs, max_length=30, return_scores=True)
+    check_row(row, 30, [2, 0, 133, 1769])
+    assert inputs == {"encoder_text": "The quick brown fox", "decoder_text": "The fast"}
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_bart_generates_from_ids_and_a_mask_that_is_one_column_short(alias: str) -> None:
+    # KerasHub raises here: "auto" needs a preprocessor; and the mask must have seven columns.
+    ran = run("bart, ids", alias)
+    (result,) = ran.results
+    assert sorted(result) == ["decoder_padding_mask", "decoder_token_ids"]
+    ids, mask = result["decoder_token_ids"], result["decoder_padding_mask"]
+    assert (ids.dtype, ids.shape) == (np.int32, (1, 7))
+    assert (mask.dtype, mask.shape) == (np.bool_, (1, 7))
+    assert ids[0, :4].tolist() == [2, 0, 133, 1769]
+    assert mask[0, :5].all()
+
+
+def test_the_stop_id_behind_the_mask_of_a_prompt_is_written_over() -> None:
+    ran = run("bart, ids")
+    lm, prompt = ran.names["bart_lm"], ran.names["prompt"]
+    lm.compile(sampler="greedy")
+    result = lm.generate(prompt)
+    clean = dict(prompt)
+    clean["decoder_token_ids"] = np.array([[2, 0, 133, 1769, 1, 1, 1]])
+    clean["decoder_padding_mask"] = np.array([[True] * 4 + [False] * 3])
+    for key, value in lm.generate(clean).items():
+        assert np.array_equal(result[key], value)
+    assert result["decoder_token_ids"][0, 4] != 2
+    # The same as from texts.
+    whole = fuseq.models.BartSeq2SeqLM.from_preset("bart_base_en")
+    whole.compile(sampler="greedy")
+    texts = {"encoder_text": "The quick brown fox", "decoder_text": "The fast"}
+    row = whole.generate(texts, max_length=7, return_scores=True)
+    given = result["decoder_padding_mask"][0]
+    assert row.token_ids == result["decoder_token_ids"][0][given].tolist()
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_a_backbone_and_a_vocabulary_of_ones_own_make_a_task(
+    alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*arguments: object) -> None:
+        raise AssertionError("138 million weights are drawn when they are needed, not before")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fuseq.models.backbone.random_weights", draw)
+        ran = run("bart, custom", alias)
+    lm = ran.names["bart_lm"]
+    shorter = 2 * (1024 - 128) * 768  # than the position tables of the preset
+    params = fuseq.models.BartSeq2SeqLM.presets["bart_base_en"]["metadata"]["params"]
+    assert lm.backbone.count_params() == params - shorter
+    assert lm.backbone.vocabulary_size == 50265
+    assert lm.preprocessor.encoder_sequence_length == 128
+    assert lm.preprocessor.sequence_length == 128
+    # The page shows "Ä\xa0" where "Ġ" was meant, so that only "noon" is a word of text.
+    assert lm.preprocessor.tokenizer("noon").tolist() == [6]
+    small = fuseq.models.BartBackbone(8, 2, 2, 16, 32, max_sequence_length=128, num_threads=1)
+    own = fuseq.models.BartSeq2SeqLM(backbone=small, preprocessor=lm.preprocessor)
+    with pytest.warns(UserWarning, match="vocabulary"):
+        text = own.generate({"encoder_text": [" afternoon sun"], "decoder_text": ["noon sun"]})
+    assert isinstance(text, list)
+    assert text[0].startswith("noon")
+    row = own.generate("noon", return_scores=True)
+    check_row(row, 128, [2, 0])
+
+
+@pytest.mark.parametrize(
+    "preset",
+    ["kaggle://user/bert/keras/bert_base_en", "hf://user/bert_base_en", "./bert_base_en"],
+)
+def test_every_form_of_a_preset_name_loads(
+    preset: str, stand_ins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(stand_ins / "user")
+    lm = fuseq.models.Seq2SeqLM.from_preset(preset)
+    lm.compile(sampler="greedy")
+    named = fuseq.models.Seq2SeqLM.from_preset("bart_base_en")
+    named.compile(sampler="greedy")
+    assert lm.generate("The whale", max_length=12) == named.generate("The whale", max_length=12)
+
+
+@pytest.mark.parametrize("preset", ["bart_base_en", "bart_large_en_cnn"])
+def test_a_name_and_the_handle_of_that_name_are_one_preset(preset: str) -> None:
+    lm = fuseq.models.BartSeq2SeqLM.from_preset(preset)
+    handle = fuseq.models.BartSeq2SeqLM.presets[preset]["kaggle_handle"]
+    other = fuseq.models.BartSeq2SeqLM.from_preset(handle)
+    for task in (lm, other):
+        task.compile(sampler="greedy")
+    assert lm.generate("The whale", max_length=12) == other.generate("The whale", max_length=12)
+
+
+def test_presets_lists_the_names_of_a_class() -> None:
+    bart = ["bart_base_en", "bart_large_en", "bart_large_en_cnn"]
+    assert list(fuseq.models.BartSeq2SeqLM.presets.keys()) == bart
+    assert list(fuseq.models.Seq2SeqLM.presets.keys()) == bart
+    assert {*bart, "gpt2_base_en"} <= set(fuseq.models.CausalLM.presets.keys())
+    assert not set(bart) & set(fuseq.models.GPT2CausalLM.presets.keys())
+
+
+def test_without_weights_they_are_drawn_at_random() -> None:
+    preset = "bart_base_en"
+    drawn = [fuseq.models.Seq2SeqLM.from_preset(preset, load_weights=False) for _ in range(2)]
+    stored = fuseq.models.Seq2SeqLM.from_preset(preset)
+    tables = [np.asarray(lm.backbone.model.weight("embed.tokens")) for lm in (*drawn, stored)]
+    assert tables[0].shape == tables[2].shape
+    assert not np.array_equal(tables[0], tables[1])
+    assert not np.array_equal(tables[0], tables[2])
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_compile_has_the_printed_arguments_and_defaults(name: str) -> None:
+    kind = getattr(fuseq.models, name)
+    parameters = list(inspect.signature(kind.compile).parameters.values())
+    printed = {
+        "optimizer": "auto", "loss": "auto", "weighted_metrics": "auto", "sampler": "top_k"
+    }  # fmt: skip
+    assert {p.name: p.default for p in parameters[1:5]} == printed
+    assert parameters[5].kind is inspect.Parameter.VAR_KEYWORD
+    lm = kind.from_preset("bart_base_en")
+    lm.compile("auto", "auto", "auto", "greedy")  # KerasHub itself takes only two by position
+    assert isinstance(lm.sampler, fuseq.samplers.GreedySampler)
+    lm.compile(sampler=fuseq.samplers.TopPSampler(p=0.9, seed=3))
+    assert isinstance(lm.sampler, fuseq.samplers.TopPSampler)
+    lm.compile(optimizer="auto", loss="auto", weighted_metrics="auto", sampler="top_k")
+    assert isinstance(lm.sampler, fuseq.samplers.TopKSampler)
+
+
+@pytest.mark.parametrize("name", [*BASES, "BartSeq2SeqLM"])
+def test_generate_and_from_preset_have_the_printed_arguments_and_defaults(name: str) -> None:
+    kind = getattr(fuseq.models, name)
+    parameters = list(inspect.signature(kind.generate).parameters.values())
+    plain = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD][1:]
+    assert [(p.name, p.default) for p in plain] == [
+        ("inputs", inspect.Parameter.empty),
+        ("max_length", None),
+        ("stop_token_ids", "auto"),
+        ("strip_prompt", False),
+    ]
+    assert str(inspect.signature(kind.from_preset)).startswith("(preset: ")
+    assert inspect.signature(kind.from_preset).parameters["load_weights"].default is True
+
+
+def test_a_tuple_of_stop_ids_ends_rows_and_none_fills_them() -> None:
+    lm = fuseq.models.CausalLM.from_preset("gpt2_base_en")
+    lm.compile(sampler="greedy")
+    full = lm.generate("Keras is a", 40, None, return_scores=True)
+    assert len(full.token_ids) == 40
+    prompt = len(lm.preprocessor.tokenizer("Keras is a")) + 1
+    stop = full.token_ids[prompt + 3]
+    end = full.token_ids.index(stop, prompt)
+    cut = lm.generate("Keras is a", max_length=40, stop_token_ids=(stop,), return_scores=True)
+    assert cut.token_ids == full.token_ids[: end + 1]
+
+
+def test_strip_prompt_returns_only_the_new_text() -> None:
+    lm = fuseq.models.CausalLM.from_preset("gpt2_base_en")
+    lm.compile(sampler="greedy")
+    whole = lm.generate("Keras is a", max_length=24)
+    assert "Keras is a" + lm.generate("Keras is a", 24, strip_prompt=True) == whole
+
+
+def test_batches_of_a_dataset_are_generated_one_by_one_and_joined() -> None:
+    lm = fuseq.models.Seq2SeqLM.from_preset("bart_base_en")
+    lm.compile(sampler="greedy")
+    texts = ["The quick brown fox", "The whale", "a fox"]
+
+    class Dataset:  # the method by which tf.data gives numpy arrays
+        def as_numpy_iterator(self) -> Iterator[Any]:
+            yield np.array([text.encode() for text in texts[:2]], object)
+            yield np.array([texts[2].encode()], object)
+
+    assert lm.generate(Dataset(), max_length=12) == lm.generate(texts, max_length=12)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [("Seq2SeqLM", "bart_base_en"), ("CausalLM", "gpt2_base_en")]
+)
+def test_save_to_preset_writes_a_folder_that_loads_as_it_was(
+    name: str, preset: str, tmp_path: Path
+) -> None:
+    kind = getattr(fuseq.models, name)
+    lm = kind.from_preset(preset)
+    preset_dir = str(tmp_path / "saved")
+    lm.save_to_preset(preset_dir)
+    other = kind.from_preset(preset_dir)
+    assert type(other) is type(lm)
+    for task in (lm, other):
+        task.compile(sampler="greedy")
+    assert other.generate("The fox", max_length=12) == lm.generate("The fox", max_length=12)
+
+
+def test_the_properties_are_of_the_printed_kinds() -> None:
+    models = fuseq.models
+    lm = models.Seq2SeqLM.from_preset("bart_base_en")
+    assert isinstance(lm.backbone, models.BartBackbone)
+    assert isinstance(lm.preprocessor, models.BartSeq2SeqLMPreprocessor)
+    assert isinstance(lm.backbone, models.Backbone)
+    assert isinstance(lm.preprocessor, models.Preprocessor)
+    assert models.Seq2SeqLM.from_preset("bart_base_en", preprocessor=None).preprocessor is None
+    lm.preprocessor = None
+    with pytest.raises(ValueError, match="texts must come with a preprocessor"):
+        lm.generate("The quick brown fox", max_length=30)
