@@ -63,3 +63,7 @@ done
 test -s "$build/example_c.txt"
 cmp <(xargs < "$build/example_cpp.txt") <(xargs < "$build/example_c.txt")
 echo "embed: examples: C++ and C print the same ids"
+
+# The documentation's page on C++ and C, followed step by step.
+PATH="$(dirname "$python"):$PATH" CMAKE_GENERATOR=Ninja \
+  "$python" "$here/docs_programs.py" "$root/docs/cpp.md" "$build/docs_cpp"
