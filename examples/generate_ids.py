@@ -3,7 +3,7 @@
 
 import fuseq
 
-model = fuseq.load_model("tests/golden/bart_tiny")  # a transformers folder, or one of our own
+model = fuseq.load_model("tests/golden/bart_tiny")  # a folder in any of the three forms
 options = fuseq.GenerationOptions(max_new_tokens=12, num_beams=4, num_return_sequences=2)
 
 for hypotheses in fuseq.generate(model, [[5, 17, 42, 2], [9, 2]], options):
