@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: ANN401
 """What tokenizers take, in all its types, and what comes out."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-from fuseq.tokenizers import BartTokenizer, BytePairTokenizer
+from fuseq.tokenizers import BartTokenizer, BytePairTokenizer, Tokenizer
 
 pytest.importorskip("tokenizers")
 
@@ -139,3 +138,44 @@ def test_ids_that_no_token_has_are_refused_or_left_out(bart: BartTokenizer, id: 
 def test_ids_of_other_types_are_refused(bart: BartTokenizer, ids: Any) -> None:
     with pytest.raises(TypeError, match=r"^ids: must be"):
         bart.detokenize(ids)
+
+
+@pytest.mark.parametrize("id", [4, np.int32(4), np.array(4)])
+def test_one_id_may_be_of_any_type(bart: BartTokenizer, id: Any) -> None:
+    assert bart.id_to_token(id) == "Ġair"
+    assert bart.has_id(id)
+
+
+def test_one_id_may_be_a_tensor_of_torch(bart: BartTokenizer) -> None:
+    torch = pytest.importorskip("torch")
+    assert bart.id_to_token(torch.tensor(4)) == "Ġair"
+    assert bart.has_id(torch.tensor(4))
+
+
+class Letters(Tokenizer):
+    """The least that a class of one's own must have."""
+
+    def get_vocabulary(self) -> list[str]:
+        return ["a", "b"]
+
+
+@pytest.mark.parametrize("id", [1.0, "a", None, np.array([1])])
+def test_what_is_no_whole_number_is_no_id(bart: BartTokenizer, id: Any) -> None:
+    for tokenizer in (bart, Letters()):
+        assert tokenizer.has_id(id) is False
+        with pytest.raises(TypeError, match=r"^id: must be a whole number, got "):
+            tokenizer.id_to_token(id)
+
+
+def test_the_sequence_length_may_be_an_integer_of_numpy() -> None:
+    bart = BartTokenizer(WORDS, MERGES, sequence_length=np.int64(2))  # type: ignore[arg-type]
+    assert type(bart.sequence_length) is int
+    assert bart("air").tolist() == [3, 1]
+
+
+def test_ids_that_do_not_fit_the_dtype_are_refused() -> None:
+    tokenizer = BytePairTokenizer({"a": 127, "b": 128}, [], dtype="int8")
+    assert tokenizer("a").tolist() == [127]
+    for inputs in ("ab", ["ab"]):
+        with pytest.raises(ValueError, match=r"^dtype: must hold .* 127 in int8, got 128$"):
+            tokenizer(inputs)

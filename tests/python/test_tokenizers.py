@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: ANN401
 """Tokenizers on small vocabularies: ids, vocabularies, settings and what they refuse."""
 
 import copy
@@ -395,6 +394,7 @@ def test_an_unknown_class_or_setting_is_refused() -> None:
     ("settings", "message"),
     [
         ({"sequence_length": 0}, "sequence_length: must be at least 1, got 0"),
+        ({"sequence_length": 10**400}, "sequence_length: must be at most 16777216"),
         ({"sequence_length": "8"}, "sequence_length: must be at least 1, got '8'"),
         ({"dtype": "float32"}, "dtype: must be a type of whole numbers"),
         ({"dtype": "nothing"}, "dtype: must be a type of whole numbers"),
@@ -496,3 +496,54 @@ def test_sentence_piece_without_a_model_says_so() -> None:
     for use in (lambda t: t("a"), lambda t: t.detokenize([1]), lambda t: t.vocabulary_size()):
         with pytest.raises(ValueError, match=r"^SentencePieceTokenizer: must have a vocabulary"):
             use(SentencePieceTokenizer())
+
+
+def test_settings_that_keras_hub_does_not_have_are_serialized_beside_its_own() -> None:
+    words = ids_of(BART_WORDS)
+    tokenizer = BartTokenizer(
+        words,
+        MERGES,
+        unsplittable_tokens=["<s>", "<mask>"],
+        additional_special_tokens=["<mask>"],
+        lstrip_tokens=["<mask>"],
+    )
+    written = serialize(tokenizer)
+    assert written["fuseq"] == {
+        "additional_special_tokens": ["<mask>"],
+        "lstrip_tokens": ["<mask>"],
+    }
+    found = deserialize(written)
+    assert isinstance(found, BartTokenizer)
+    assert serialize(found) == written
+    found.set_vocabulary_and_merges(words, MERGES)
+    assert found("air <mask>").tolist() == tokenizer("air <mask>").tolist() == [3, 8]
+    assert "fuseq" not in serialize(BartTokenizer())
+
+
+@pytest.mark.parametrize("config", [None, [5], "BartTokenizer"])
+def test_what_is_not_serialized_is_refused(config: Any) -> None:
+    with pytest.raises(ValueError, match=r"^tokenizer: must be a dict, as serialize writes it"):
+        deserialize(config)
+
+
+@pytest.mark.parametrize(
+    "name", ["unsplittable_tokens", "additional_special_tokens", "lstrip_tokens"]
+)
+@pytest.mark.parametrize("tokens", ["ab", 5, [""], [None]])
+def test_lists_of_tokens_must_be_strings(name: str, tokens: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: must be strings with letters, got "):
+        BartTokenizer(**{name: tokens})
+
+
+def test_a_special_token_must_be_a_string() -> None:
+    with pytest.raises(ValueError, match=r"^end_token: must be a string with letters or None"):
+        PretrainedTokenizer(end_token=5)  # type: ignore[arg-type]
+
+
+def test_warnings_point_at_the_callers_line() -> None:
+    tokenizer = BytePairTokenizer(BUTTERFLY, BUTTERFLY_MERGES)
+    with pytest.warns(UserWarning, match="^tokenize: symbols") as of_tokenize:
+        tokenizer(["butterflies", "fly"])
+    with pytest.warns(UserWarning, match="^merges: must be") as of_merges:
+        BytePairTokenizer(BUTTERFLY, [*BUTTERFLY_MERGES, "a b c"])
+    assert [w.filename for w in (*of_tokenize, *of_merges)] == [__file__, __file__]

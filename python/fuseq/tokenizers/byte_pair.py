@@ -16,7 +16,10 @@ from fuseq.tokenizers.byte_pair_files import (
     read_merges,
     read_vocabulary,
 )
+from fuseq.tokenizers.callers import stack_level
 from fuseq.tokenizers.files import write_file
+from fuseq.tokenizers.inputs import to_id
+from fuseq.tokenizers.settings import check_tokens
 from fuseq.tokenizers.tokenizer import Tokenizer
 
 
@@ -81,10 +84,12 @@ class BytePairTokenizer(Tokenizer):
         )
         self.add_prefix_space = bool(add_prefix_space)
         if additional_special_tokens is not None:
-            self.additional_special_tokens = tuple(additional_special_tokens)
-        self.lstrip_tokens = tuple(lstrip_tokens)
+            self.additional_special_tokens = tuple(
+                check_tokens(additional_special_tokens, "additional_special_tokens")
+            )
+        self.lstrip_tokens = tuple(check_tokens(lstrip_tokens, "lstrip_tokens"))
         unsplittable = self.special_tokens if unsplittable_tokens is None else unsplittable_tokens
-        self.unsplittable_tokens = _check_unsplittable(unsplittable)
+        self.unsplittable_tokens = check_tokens(unsplittable, "unsplittable_tokens")
         self.vocabulary: dict[str, int] | None = None
         self.merges: list[str] | None = None
         self._has_warned = False
@@ -178,17 +183,21 @@ class BytePairTokenizer(Tokenizer):
         return len(self._ids())
 
     def has_id(self, id: int) -> bool:
-        """Whether a token has this id."""
-        return id in self._pieces()
+        """Whether a token has this id; what is no whole number is no id."""
+        try:
+            return to_id(id) in self._pieces()
+        except TypeError:
+            return False
 
     def id_to_token(self, id: int) -> str:
         """Finds the token of an id; ValueError where there is none."""
+        number = to_id(id)
         self._ids()
         if "tokens" not in self._made:
-            self._made["tokens"] = {number: token for token, number in self._ids().items()}
-        found: str | None = self._made["tokens"].get(id)
+            self._made["tokens"] = {key: token for token, key in self._ids().items()}
+        found: str | None = self._made["tokens"].get(number)
         if found is None:
-            raise self._unknown_id(id, "id")
+            raise self._unknown_id(number, "id")
         return found
 
     def token_to_id(self, token: str) -> int:
@@ -296,16 +305,9 @@ class BytePairTokenizer(Tokenizer):
             warnings.warn(
                 f"tokenize: symbols must be in the vocabulary, got {symbol!r}, which is left out, "
                 "as are others from now on",
-                stacklevel=2,
+                stacklevel=stack_level(),
             )
         return [id for id in ids if id < first]
-
-
-def _check_unsplittable(tokens: Iterable[str]) -> list[str]:
-    checked = list(tokens)
-    if isinstance(tokens, str) or not all(isinstance(t, str) and t for t in checked):
-        raise ValueError(f"unsplittable_tokens: must be strings with letters, got {tokens!r}")
-    return checked
 
 
 def _split(merge: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from fuseq.tokenizers.callers import stack_level
 from fuseq.tokenizers.files import read_json, read_text
 
 VOCABULARY_FILE = "vocabulary.json"
@@ -16,11 +17,12 @@ _TRANSFORMERS_VOCABULARY_FILE = "vocab.json"
 _LARGEST_ID = (1 << 24) - 1  # a table of all ids is made; a wrong file must not fill the memory
 
 
-def read_vocabulary(vocabulary: object) -> dict[str, int]:
+def read_vocabulary(vocabulary: object, name: str = "vocabulary") -> dict[str, int]:
     """Takes the ids of tokens.
 
     Args:
         vocabulary: A dict, a JSON file, or a folder with such a file.
+        name: What a dict is called in an error.
 
     Returns:
         The ids, in their order.
@@ -31,15 +33,13 @@ def read_vocabulary(vocabulary: object) -> dict[str, int]:
             or given twice.
     """
     if isinstance(vocabulary, Mapping):
-        return _check_vocabulary(vocabulary, "vocabulary")
+        return _check_vocabulary(vocabulary, name)
     if isinstance(vocabulary, str | PathLike):
         path = Path(vocabulary)
         if path.is_dir():
             path = find_vocabulary_file(path)
         return _check_vocabulary(read_json(path), f'"{path}"')
-    raise ValueError(
-        f"vocabulary: must be a dict, a file or a folder, got {type(vocabulary).__name__}"
-    )
+    raise ValueError(f"{name}: must be a dict, a file or a folder, got {type(vocabulary).__name__}")
 
 
 def find_vocabulary_file(folder: Path) -> Path:
@@ -56,11 +56,12 @@ def find_vocabulary_file(folder: Path) -> Path:
     return other if other.is_file() and not own.is_file() else own
 
 
-def read_merges(merges: object) -> list[str]:
+def read_merges(merges: object, name: str = "merges") -> list[str]:
     """Takes the merges, best first.
 
     Args:
         merges: Strings "a b", or a file of one a line; a line `#version` is skipped.
+        name: What the strings are called in an error.
 
     Returns:
         Those that hold two symbols; one with more blanks can never apply and is left out.
@@ -76,20 +77,24 @@ def read_merges(merges: object) -> list[str]:
         return _read_merges_file(Path(merges))
     if not isinstance(merges, Iterable):
         raise ValueError(
-            f"merges: must be a file or strings of two symbols, got {type(merges).__name__}"
+            f"{name}: must be a file or strings of two symbols, got {type(merges).__name__}"
         )
     kept: list[str] = []
     dead: list[str] = []
     for index, merge in enumerate(merges):
         if not isinstance(merge, str) or " " not in merge:
-            raise ValueError(f"merges[{index}]: must be two symbols and a blank, got {merge!r}")
+            raise ValueError(f"{name}[{index}]: must be two symbols and a blank, got {merge!r}")
         if not _is_header(merge):
             (kept if _is_merge(merge) else dead).append(merge)
+    try:
+        "".join(kept).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: must hold Unicode text, got {error}") from error
     if dead:
         warnings.warn(
-            f"merges: must be two symbols and one blank, got {len(dead)} others, which never "
+            f"{name}: must be two symbols and one blank, got {len(dead)} others, which never "
             f"apply; the first is {dead[0]!r}",
-            stacklevel=2,
+            stacklevel=stack_level(),
         )
     return kept
 

@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the tokenizer that a folder holds, and writes one into a folder."""
 
+import inspect
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fuseq.tokenizers import transformers_folder
+from fuseq.tokenizers.byte_pair import BytePairTokenizer
 from fuseq.tokenizers.files import read_json, write_file
-from fuseq.tokenizers.serialization import deserialize, find_class, serialize
+from fuseq.tokenizers.pretrained import PretrainedTokenizer
+from fuseq.tokenizers.sentence_piece import SentencePieceTokenizer
+from fuseq.tokenizers.serialization import find_class, read_settings, serialize
+from fuseq.tokenizers.settings import check_config_file
 from fuseq.tokenizers.tokenizer import ASSET_FOLDER, CONFIG_FILE, Tokenizer
 
 T = TypeVar("T", bound=Tokenizer)
 
-_OWN = "fuseq"  # beside KerasHub's keys, where KerasHub does not look
-
 
 def load(
-    folder: Path,
+    folder: str | PathLike[str],
     *,
     config_file: str = CONFIG_FILE,
     custom_objects: Mapping[str, type[Tokenizer]] | None = None,
@@ -36,6 +40,7 @@ def load(
 
     Raises:
         FileNotFoundError: There is no such folder, or a file that belongs to another is missing.
+        TypeError: The class has no such setting.
         ValueError: A file is not what it should be, or of a class that we do not have.
     """
     return _load(Path(folder), Tokenizer, config_file, custom_objects or {}, settings or {})
@@ -61,6 +66,7 @@ def load_as(
 
     Raises:
         FileNotFoundError: There is no such folder, or it holds no tokenizer.
+        TypeError: The class has no such setting.
         ValueError: The folder's tokenizer is of another class, or a file is wrong.
     """
     custom = {kind.__name__: kind}
@@ -84,11 +90,9 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     Raises:
         ValueError: The tokenizer has no vocabulary yet.
     """
-    tokenizer.save_assets(_asset_folder(folder, tokenizer.config_file))
-    written, own = serialize(tokenizer), tokenizer.get_own_config()
-    if own:
-        written[_OWN] = own
-    write_file(folder / tokenizer.config_file, json.dumps(written, indent=4))
+    name = check_config_file(tokenizer.config_file)
+    tokenizer.save_assets(_asset_folder(folder, name))
+    write_file(folder / name, json.dumps(serialize(tokenizer), indent=4))
 
 
 def _load(
@@ -100,23 +104,89 @@ def _load(
 ) -> Tokenizer | None:
     if not folder.is_dir():
         raise FileNotFoundError(f'load "{folder}": must be a folder, got no such folder')
-    path = folder / config_file
+    path = folder / check_config_file(config_file)
     written = read_json(path) if path.is_file() else {}
     if "registered_name" in written:
         try:
             kind = _narrow(folder, wanted, find_class(written, custom_objects))
-            config = {**(written.get("config") or {}), **(written.get(_OWN) or {}), **settings}
-            found = deserialize(
-                {"class_name": kind.__name__, "config": config}, {kind.__name__: kind}
-            )
+            config = _without_paths(kind, read_settings(written))
         except ValueError as error:
             raise ValueError(f'"{path}": {error}') from error
-        found.load_assets(_asset_folder(folder, config_file))
+        if "config_file" in config:
+            config["config_file"] = config_file
+        found = _make(kind, config, settings, path)
+        if "config_file" not in settings:
+            found.config_file = config_file
+        assets = _asset_folder(folder, config_file)
+        try:
+            found.load_assets(assets)
+        except ValueError as error:
+            raise _with_name(error, assets) from error
         return found
     source = transformers_folder.read(folder)
+    if source is None and path.is_file():
+        raise ValueError(
+            f'"{path}": must have a registered_name, as KerasHub writes it, or be the definition '
+            "of a tokenizer, got neither"
+        )
     if source is None:
         return None
-    return _narrow(folder, wanted, source.kind)(**{**source.settings, **settings})
+    return _make(_narrow(folder, wanted, source.kind), source.settings, settings, folder)
+
+
+def _make(
+    kind: type[Tokenizer], config: Mapping[str, Any], settings: Mapping[str, Any], source: Path
+) -> Tokenizer:
+    """Makes a tokenizer; an error names the file, unless the caller's settings are wrong."""
+    _check_names(kind, settings)
+    try:
+        return kind.from_config({**config, **settings})
+    except (TypeError, ValueError) as error:
+        if settings and _can_make(kind, config):
+            raise
+        if isinstance(error, ValueError):
+            raise _with_name(error, source) from error
+        raise ValueError(
+            f'"{source}": must be settings of {kind.__name__}, got {sorted(config)} ({error})'
+        ) from error
+
+
+def _can_make(kind: type[Tokenizer], config: Mapping[str, Any]) -> bool:
+    try:
+        kind.from_config(config)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _check_names(kind: type[Tokenizer], settings: Mapping[str, Any]) -> None:
+    """Raises for settings that a class does not have."""
+    parameters = inspect.signature(kind).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return  # the class itself raises
+    unknown = [name for name in settings if name not in parameters]
+    if unknown:
+        raise TypeError(
+            f"from_preset: must be settings of {kind.__name__}, got {', '.join(unknown)}. "
+            f"It has {', '.join(parameters)}"
+        )
+
+
+def _without_paths(kind: type[Tokenizer], config: dict[str, Any]) -> dict[str, Any]:
+    """Without paths of files that lie elsewhere: the files of a tokenizer are its assets."""
+    if not issubclass(kind, BytePairTokenizer | PretrainedTokenizer | SentencePieceTokenizer):
+        return config
+    names = ("vocabulary", "merges", "definition", "proto")
+    return {
+        name: None if name in names and isinstance(value, str) else value
+        for name, value in config.items()
+    }
+
+
+def _with_name(error: ValueError, path: Path) -> ValueError:
+    """The error, with the file's name if it has none yet."""
+    message = str(error)
+    return ValueError(message if str(path) in message else f'"{path}": {message}')
 
 
 def _asset_folder(folder: Path, config_file: str) -> Path:

@@ -67,6 +67,24 @@ def to_id_rows(ids: object) -> tuple[list[list[int]], bool]:
     return [_to_row([ids], "ids")], False
 
 
+def to_id(id: object) -> int:
+    """Takes one id.
+
+    Args:
+        id: A whole number; arrays and tensors of rank 0 are some too.
+
+    Returns:
+        It as an int.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    try:
+        return operator.index(id)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"id: must be a whole number, got {id!r}") from None
+
+
 def _to_text(text: object, name: str) -> str:
     if isinstance(text, bytes):
         try:

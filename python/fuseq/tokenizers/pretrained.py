@@ -3,13 +3,16 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from fuseq.tokenizers.byte_level import token_to_bytes
 from fuseq.tokenizers.files import read_text, write_file
+from fuseq.tokenizers.inputs import to_id
+from fuseq.tokenizers.settings import check_token, check_tokens
 from fuseq.tokenizers.tokenizer import Tokenizer
 
 DEFINITION_FILE = "tokenizer.json"
@@ -64,10 +67,12 @@ class PretrainedTokenizer(Tokenizer):
             trainable=trainable,
             config_file=config_file,
         )
-        self.start_token = start_token
-        self.end_token = end_token
-        self.pad_token = pad_token
-        self.additional_special_tokens = tuple(additional_special_tokens)
+        self.start_token = check_token(start_token, "start_token")
+        self.end_token = check_token(end_token, "end_token")
+        self.pad_token = check_token(pad_token, "pad_token")
+        self.additional_special_tokens = tuple(
+            check_tokens(additional_special_tokens, "additional_special_tokens")
+        )
         self._definition: str | None = None
         if definition is not None:
             self.set_definition(definition)
@@ -100,7 +105,9 @@ class PretrainedTokenizer(Tokenizer):
         Returns:
             The ids.
         """
-        ids: list[int] = self._encoder().encode(text, add_special_tokens=False).ids
+        encoder = self._encoder()
+        with _as_value_error("tokenize: the definition must know how to encode the text"):
+            ids: list[int] = encoder.encode(text, add_special_tokens=False).ids
         return ids
 
     def tokenize_texts(self, texts: list[str]) -> list[list[int]]:
@@ -116,7 +123,8 @@ class PretrainedTokenizer(Tokenizer):
         if len(texts) == 1:
             return [self.tokenize_text(texts[0])]
         encode = getattr(encoder, "encode_batch_fast", encoder.encode_batch)
-        return [row.ids for row in encode(texts, add_special_tokens=False)]
+        with _as_value_error("tokenize: the definition must know how to encode the texts"):
+            return [row.ids for row in encode(texts, add_special_tokens=False)]
 
     def detokenize_ids(self, ids: list[int]) -> str:
         """Turns ids into text.
@@ -139,14 +147,18 @@ class PretrainedTokenizer(Tokenizer):
         return len(self._ids())
 
     def has_id(self, id: int) -> bool:
-        """Whether a token has this id."""
-        return id in self._tokens()
+        """Whether a token has this id; what is no whole number is no id."""
+        try:
+            return to_id(id) in self._tokens()
+        except TypeError:
+            return False
 
     def id_to_token(self, id: int) -> str:
         """Finds the token of an id; ValueError where there is none."""
-        if not self.has_id(id):
-            raise self._unknown_id(id, "id")
-        return self._tokens()[id]
+        number = to_id(id)
+        if not self.has_id(number):
+            raise self._unknown_id(number, "id")
+        return self._tokens()[number]
 
     def token_to_id(self, token: str) -> int:
         """Finds the id of a token; ValueError where there is none."""
@@ -237,12 +249,24 @@ class PretrainedTokenizer(Tokenizer):
         return self._made["encoder"]
 
 
-def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
+def _decoder_kinds(decoder: object) -> set[str]:
     """The types of a decoder and of those it is made of."""
-    if not decoder:
+    if not isinstance(decoder, dict):
         return set()
-    parts = [_decoder_kinds(part) for part in decoder.get("decoders", [])]
+    listed = decoder.get("decoders")
+    parts = [_decoder_kinds(part) for part in listed] if isinstance(listed, list) else []
     return {str(decoder.get("type"))}.union(*parts)
+
+
+@contextmanager
+def _as_value_error(must: str) -> Iterator[None]:
+    """Errors of the library as ours; its panics too, which are no Exception and have no class."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"{must}, got {error}") from error
 
 
 def _make_encoder(definition: str) -> Any:  # noqa: ANN401
@@ -253,10 +277,8 @@ def _make_encoder(definition: str) -> Any:  # noqa: ANN401
             "tokenizers: must be installed for a tokenizer.json, got no such package. "
             "Run: pip install tokenizers"
         ) from error
-    try:
+    with _as_value_error("must be a file of the tokenizers library"):
         encoder = tokenizers.Tokenizer.from_str(definition)
-    except Exception as error:
-        raise ValueError(f"must be a file of the tokenizers library, got {error}") from error
     encoder.no_truncation()
     encoder.no_padding()
     return encoder

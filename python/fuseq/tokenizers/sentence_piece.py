@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseq.tokenizers.files import read_bytes, write_file
+from fuseq.tokenizers.inputs import to_id
 from fuseq.tokenizers.tokenizer import Tokenizer
 
 PROTO_FILE = "vocabulary.spm"
@@ -132,9 +133,10 @@ class SentencePieceTokenizer(Tokenizer):
 
     def id_to_token(self, id: int) -> str:
         """Finds the piece of an id; ValueError where there is none."""
-        if not self.has_id(id):
-            raise self._unknown_id(id, "id")
-        return str(self._processor().id_to_piece(id))
+        number = to_id(id)
+        if not self.has_id(number):
+            raise self._unknown_id(number, "id")
+        return str(self._processor().id_to_piece(number))
 
     def token_to_id(self, token: str) -> int:
         """Finds the id of a piece; that of the unknown piece where there is none."""

@@ -12,6 +12,8 @@ from fuseq.tokenizers.pretrained import PretrainedTokenizer
 from fuseq.tokenizers.sentence_piece import SentencePieceTokenizer
 from fuseq.tokenizers.tokenizer import Tokenizer
 
+_OWN = "fuseq"  # beside KerasHub's keys, where KerasHub does not look
+
 # What KerasHub calls the module of each class; None: KerasHub has no such class.
 _MODULES: Mapping[type[Tokenizer], str | None] = MappingProxyType(
     {
@@ -31,7 +33,8 @@ def serialize(tokenizer: Tokenizer) -> dict[str, Any]:
         tokenizer: The tokenizer.
 
     Returns:
-        A dict of module, class_name, config and registered_name; the vocabulary is not in it.
+        A dict of module, class_name, config and registered_name, and of the settings that KerasHub
+        does not have as `fuseq`, where there are any; the vocabulary is not in it.
 
     Example:
         >>> serialize(BartTokenizer())["registered_name"]
@@ -43,11 +46,13 @@ def serialize(tokenizer: Tokenizer) -> dict[str, Any]:
     if kind in _MODULES:
         module = _MODULES[kind] or __package__
         registered_name = f"{'keras_hub' if _MODULES[kind] else 'fuseq'}>{name}"
+    own = tokenizer.get_own_config()
     return {
         "module": module,
         "class_name": name,
         "config": tokenizer.get_config(),
         "registered_name": registered_name,
+        **({_OWN: own} if own else {}),
     }
 
 
@@ -72,13 +77,34 @@ def deserialize(
         BartTokenizer(sequence_length=8)
     """
     kind = find_class(config, custom_objects)
-    settings = config.get("config") or {}
+    settings = read_settings(config)
     try:
         return kind.from_config(settings)
     except TypeError as error:
         raise ValueError(
             f"tokenizer: must be settings of {kind.__name__}, got {dict(settings)!r} ({error})"
         ) from error
+
+
+def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a written tokenizer.
+
+    Args:
+        config: The dict that `serialize` wrote, here or in KerasHub or KerasNLP.
+
+    Returns:
+        KerasHub's settings and ours.
+
+    Raises:
+        ValueError: They are no dicts.
+    """
+    settings: dict[str, Any] = {}
+    for key in ("config", _OWN):
+        found = config.get(key)
+        if found is not None and not isinstance(found, Mapping):
+            raise ValueError(f"tokenizer: {key} must be a dict of settings, got {found!r}")
+        settings.update(found or {})
+    return settings
 
 
 def find_class(
@@ -95,8 +121,10 @@ def find_class(
         The class.
 
     Raises:
-        ValueError: There is no such class.
+        ValueError: It is no dict, or there is no such class.
     """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"tokenizer: must be a dict, as serialize writes it, got {config!r}")
     custom = custom_objects or {}
     name = str(config.get("registered_name") or config.get("class_name") or "")
     package, _, short = name.rpartition(">")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseq._core import TokenBytes
-from fuseq.tokenizers.inputs import to_id_rows, to_texts
+from fuseq.tokenizers.inputs import to_id, to_id_rows, to_texts
+from fuseq.tokenizers.settings import check_config_file, check_sequence_length
 
 CONFIG_FILE = "tokenizer.json"
 ASSET_FOLDER = "assets"
@@ -33,10 +34,10 @@ class Tokenizer:
         dtype: That of the ids, "string" for tokens instead of ids.
         name: Kept for KerasHub.
         trainable: Kept for KerasHub.
-        config_file: The file that `save_to_preset` writes the settings to.
+        config_file: The name of the file that `save_to_preset` writes the settings to.
 
     Raises:
-        ValueError: `sequence_length` or `dtype` is not as said above.
+        ValueError: `sequence_length`, `dtype` or `config_file` is not as said above.
 
     Example:
         >>> class Letters(Tokenizer):
@@ -76,17 +77,11 @@ class Tokenizer:
         config_file: str = CONFIG_FILE,
     ) -> None:
         """Keeps the settings."""
-        if sequence_length is not None and (
-            isinstance(sequence_length, bool)
-            or not isinstance(sequence_length, int)
-            or sequence_length < 1
-        ):
-            raise ValueError(f"sequence_length: must be at least 1, got {sequence_length!r}")
-        self.sequence_length = sequence_length
+        self.sequence_length = check_sequence_length(sequence_length)
         self.dtype = _read_dtype(dtype)
         self.name = _snake_case(type(self).__name__) if name is None else name
         self.trainable = trainable
-        self.config_file = config_file
+        self.config_file = check_config_file(config_file)
         self._made: dict[str, Any] = {}  # made from the rest when first needed; not pickled
 
     def tokenize_text(self, text: str) -> list[int]:
@@ -150,7 +145,8 @@ class Tokenizer:
 
         Raises:
             TypeError: The inputs are of another type.
-            ValueError: Bytes are not UTF-8; or there is no vocabulary yet.
+            ValueError: Bytes are not UTF-8; or an id is too large for the dtype; or there is no
+                vocabulary yet.
         """
         texts, is_batch = to_texts(inputs)
         rows: list[list[Any]] = [list(row) for row in self.tokenize_texts(texts)]
@@ -160,6 +156,8 @@ class Tokenizer:
             rows = [[self.id_to_token(id) for id in row] for row in rows]
             padding = ""
             dtype = np.object_
+        else:
+            _check_range(rows, dtype)
         length = self.sequence_length
         if length is not None:
             rows = [row[:length] + [padding] * (length - len(row)) for row in rows]
@@ -213,28 +211,33 @@ class Tokenizer:
         """Whether a token has this id.
 
         Args:
-            id: Any whole number.
+            id: Any whole number, of any type; anything else is no id.
 
         Returns:
             True if it has.
         """
-        return 0 <= id < self.vocabulary_size()
+        try:
+            return 0 <= to_id(id) < self.vocabulary_size()
+        except TypeError:
+            return False
 
     def id_to_token(self, id: int) -> str:
         """Finds the token of an id.
 
         Args:
-            id: The id.
+            id: The id, a whole number of any type.
 
         Returns:
             The token.
 
         Raises:
+            TypeError: It is not a whole number.
             ValueError: No token has this id.
         """
-        if not self.has_id(id):
-            raise self._unknown_id(id, "id")
-        return self.get_vocabulary()[id]
+        number = to_id(id)
+        if not self.has_id(number):
+            raise self._unknown_id(number, "id")
+        return self.get_vocabulary()[number]
 
     def token_to_id(self, token: str) -> int:
         """Finds the id of a token.
@@ -306,10 +309,10 @@ class Tokenizer:
         return {}
 
     def get_config(self) -> dict[str, Any]:
-        """The settings, with KerasHub's names.
+        """The settings, with KerasHub's names; not those of `get_own_config`.
 
         Returns:
-            A dict for `from_config`.
+            A dict for `from_config`; `serialize` keeps all settings.
         """
         policy = {
             "module": "keras",
@@ -385,7 +388,8 @@ class Tokenizer:
 
         Raises:
             FileNotFoundError: There is no such folder, or it holds no tokenizer.
-            ValueError: The folder's tokenizer is of another class, or a file is wrong.
+            TypeError: The class has no such setting.
+            ValueError: The folder's tokenizer is of another class, or a file or a setting is wrong.
         """
         from fuseq.hub import locate
         from fuseq.tokenizers.folder import load_as
@@ -426,18 +430,29 @@ class Tokenizer:
 def _read_dtype(dtype: object) -> str:
     """The name of a dtype that is given by name, as numpy's, or as Keras writes it."""
     if isinstance(dtype, Mapping):
-        dtype = (dtype.get("config") or {}).get("name")
+        config = dtype.get("config") or {}
+        if not isinstance(config, Mapping):
+            raise ValueError(f"dtype: the config of a policy must be an object, got {config!r}")
+        dtype = config.get("name")
     if dtype is None:
         return "int32"
     if dtype == "string":
         return "string"
     try:
         found = np.dtype(dtype)  # type: ignore[call-overload]
-    except TypeError:
+    except Exception:  # numpy reads some texts as code
         found = None
     if found is None or found.kind not in "iu":
         raise ValueError(f'dtype: must be a type of whole numbers or "string", got {dtype!r}')
     return str(found)
+
+
+def _check_range(rows: list[list[Any]], dtype: str) -> None:
+    largest = int(np.iinfo(dtype).max)
+    if largest < np.iinfo(np.int32).max:
+        found = max((id for row in rows for id in row), default=0)
+        if found > largest:
+            raise ValueError(f"dtype: must hold the ids, up to {largest} in {dtype}, got {found}")
 
 
 def _snake_case(name: str) -> str:

@@ -9,12 +9,20 @@ from typing import Any
 from fuseq.tokenizers.bart import BartTokenizer
 from fuseq.tokenizers.byte_pair import BytePairTokenizer
 from fuseq.tokenizers.byte_pair_files import read_merges, read_vocabulary
-from fuseq.tokenizers.files import read_json, read_json_or_nothing
+from fuseq.tokenizers.files import read_json_or_nothing
 from fuseq.tokenizers.gpt2 import GPT2Tokenizer
 from fuseq.tokenizers.pretrained import PretrainedTokenizer
 from fuseq.tokenizers.tokenizer import Tokenizer
+from fuseq.tokenizers.transformers_shapes import (
+    ADDED_TOKENS,
+    DEFINITION,
+    SPECIAL_TOKENS,
+    TOKENIZER_CONFIG,
+    check_added_tokens,
+    check_definition,
+    check_named_tokens,
+)
 
-_DEFINITION = "tokenizer.json"
 _VOCABULARY = "vocab.json"
 _MERGES = "merges.txt"
 
@@ -55,23 +63,30 @@ def read(folder: Path) -> TokenizerSource | None:
     files = _Files(
         folder,
         config=read_json_or_nothing(folder / "config.json"),
-        tokenizer_config=read_json_or_nothing(folder / "tokenizer_config.json"),
-        special_tokens=read_json_or_nothing(folder / "special_tokens_map.json"),
-        added_tokens=read_json_or_nothing(folder / "added_tokens.json"),
-        definition=read_json_or_nothing(folder / _DEFINITION),
+        tokenizer_config=read_json_or_nothing(folder / TOKENIZER_CONFIG),
+        special_tokens=read_json_or_nothing(folder / SPECIAL_TOKENS),
+        added_tokens=read_json_or_nothing(folder / ADDED_TOKENS),
+        definition=read_json_or_nothing(folder / DEFINITION),
     )
+    check_named_tokens(files.tokenizer_config, folder / TOKENIZER_CONFIG)
+    check_named_tokens(files.special_tokens, folder / SPECIAL_TOKENS)
+    check_added_tokens(files.added_tokens, folder / ADDED_TOKENS)
+    check_definition(files.definition, folder / DEFINITION)
     has_vocabulary = (folder / _VOCABULARY).is_file()
     has_merges = (folder / _MERGES).is_file()
     if _is_foreign(files):
         has_vocabulary = has_merges = False
     if has_vocabulary and has_merges:
-        ids = dict(read_json(folder / _VOCABULARY))
-        return _byte_pair(files, ids, read_merges(folder / _MERGES))
+        ids = read_vocabulary(folder / _VOCABULARY)
+        return _byte_pair(files, ids, read_merges(folder / _MERGES), folder / _VOCABULARY)
     if files.definition:
         model = files.definition.get("model") or {}
         if not _is_foreign(files) and _is_byte_level(files.definition):
-            merges = [m if isinstance(m, str) else " ".join(m) for m in model.get("merges") or []]
-            return _byte_pair(files, dict(model.get("vocab") or {}), merges)
+            path = folder / DEFINITION
+            pairs = [m if isinstance(m, str) else " ".join(m) for m in model.get("merges") or []]
+            merges = read_merges(pairs, f'"{path}": model.merges')
+            ids = read_vocabulary(model.get("vocab") or {}, f'"{path}": model.vocab')
+            return _byte_pair(files, ids, merges, path)
         return _pretrained(files)
     if (has_vocabulary or has_merges) and files.config.get("model_type") in ("bart", "gpt2"):
         missing = folder / (_MERGES if has_vocabulary else _VOCABULARY)
@@ -97,9 +112,11 @@ def _class_of_name(name: str) -> type[BytePairTokenizer] | None:
     }.get(name.removesuffix("Fast"))
 
 
-def _byte_pair(files: _Files, ids: dict[str, Any], merges: list[str]) -> TokenizerSource:
+def _byte_pair(
+    files: _Files, ids: dict[str, int], merges: list[str], path: Path
+) -> TokenizerSource:
     beyond = {token: id for token, id in _added_tokens(files).items() if token not in ids}
-    vocabulary = read_vocabulary({**ids, **beyond})
+    vocabulary = read_vocabulary({**ids, **beyond}, f'"{path}", with the added tokens')
     kind = _byte_pair_class(files, vocabulary)
     for token in kind().special_tokens:
         if token not in vocabulary:
@@ -110,8 +127,8 @@ def _byte_pair(files: _Files, ids: dict[str, Any], merges: list[str]) -> Tokeniz
     prefix = files.tokenizer_config.get("add_prefix_space")
     if prefix is None:
         prefix = (files.definition.get("pre_tokenizer") or {}).get("add_prefix_space", False)
-    special = [token for token in _special_tokens(files, kind) if token in vocabulary]
-    added = [token for token in _added_tokens(files) if token in vocabulary]
+    special = [token for token in _special_tokens(files, kind) if token and token in vocabulary]
+    added = [token for token in _added_tokens(files) if token and token in vocabulary]
     unsplittable = dict.fromkeys([*kind().special_tokens, *special, *added])
     return TokenizerSource(
         kind,
@@ -173,7 +190,7 @@ def _special_tokens(files: _Files, kind: type[BytePairTokenizer]) -> list[str]:
     found = [
         str(_content(named[key]))
         for role in ("unk", "sep", "cls", "mask")
-        if named.get(key := f"{role}_token") is not None
+        if named.get(key := f"{role}_token")
     ]
     for key in ("additional_special_tokens", "extra_special_tokens"):
         values = named.get(key) or []
@@ -216,11 +233,12 @@ def _pretrained(files: _Files) -> TokenizerSource:
             ("pad_token", "pad"),
         )
     }
-    others = [token["content"] for token in listed if token["content"] not in named.values()]
+    contents = [token["content"] for token in listed if token["content"]]
+    others = [token for token in contents if token not in named.values()]
     return TokenizerSource(
         PretrainedTokenizer,
         {
-            "definition": files.folder / _DEFINITION,
+            "definition": files.folder / DEFINITION,
             **named,
             "additional_special_tokens": others,
         },
@@ -232,11 +250,11 @@ def _special_token(files: _Files, name: str) -> str | None:
     ids = _definition_ids(files.definition)
     for source in (files.tokenizer_config, files.special_tokens):
         token = _content(source.get(f"{name}_token"))
-        if token in ids:
+        if token and token in ids:
             return str(token)
     id = files.config.get(f"{name}_token_id")
     first = id[0] if isinstance(id, list) and id else id
-    return next((token for token, number in ids.items() if number == first), None)
+    return next((token for token, number in ids.items() if token and number == first), None)
 
 
 def _definition_ids(definition: Mapping[str, Any]) -> dict[str, int]:
