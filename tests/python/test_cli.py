@@ -263,3 +263,135 @@ def test_scores_are_printed_on_demand(golden: Path, capsys: pytest.CaptureFixtur
     assert row["score"] == pytest.approx(sum(row["token_log_probs"]))
     assert call("generate", *arguments) == 0
     assert "token_log_probs" not in capsys.readouterr().out
+
+
+def test_json_has_a_score_without_asking(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--preset", golden / "gpt2_tiny", "--ids", "5 6", "--json", "--max-new-tokens", 3)
+    scores = []
+    for more in ((), ("--return-scores",)):
+        assert call("generate", *arguments, "--sampler", "greedy", *more) == 0
+        scores.append(json.loads(capsys.readouterr().out)["hypotheses"][0]["score"])
+    assert scores[0] == scores[1] < 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 32])
+def test_a_bad_line_of_ids_ends_with_1_after_the_lines_before_it(
+    size: int,
+    golden: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = ("--preset", golden / "gpt2_tiny", "--ids", "-", "--max-length", 4)
+    for bad, message in (
+        (b"7 x", "standard input, line 4: must be ids with blanks between, got '7 x'"),
+        (b"\xff", "standard input, line 4: must be UTF-8, got byte 0xff at position 1"),
+    ):
+        monkeypatch.setattr(sys, "stdin", standard_input(b"5 6\n7\n8\n" + bad + b"\n9\n"))
+        assert call("generate", *arguments, "--max-batch-size", size) == 1
+        captured = capsys.readouterr()
+        assert [line.split()[0] for line in captured.out.splitlines()] == ["5", "7", "8"]
+        assert captured.err == f"fuseq generate: {message}\n"
+
+
+def test_an_input_that_the_engine_refuses_is_named(
+    golden: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--preset", golden / "gpt2_tiny", "--max-length", 4)
+    monkeypatch.setattr(sys, "stdin", standard_input(b"5\n" * 35 + b"99999\n"))
+    assert call("generate", *arguments, "--ids", "-") == 1
+    message = capsys.readouterr().err
+    assert "standard input, line 36: " in message
+    assert "prompts[" not in message
+    assert call("generate", *arguments, "--ids", "5", "--ids", "99999") == 1
+    assert "--ids, input 2: " in capsys.readouterr().err
+
+
+def test_options_of_ids_add_up(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--preset", golden / "gpt2_tiny", "--ids", "5 6", "--max-new-tokens", 6)
+    printed = []
+    for more in (
+        ("--logit-bias", "9=100 11=200", "--suppress-token-ids", "11 9"),
+        ("--logit-bias", "9=100", "--logit-bias", "11=200", "--suppress-token-ids", 11,
+         "--suppress-token-ids", 9),
+        ("--logit-bias", "9=100 11=200", "--stop-token-ids", "11 3"),
+        ("--logit-bias", "9=100", "--logit-bias", "11=200", "--stop-token-ids", 11,
+         "--stop-token-ids", 3),
+    ):  # fmt: skip
+        assert call("generate", *arguments, *more) == 0
+        printed += lines(capsys)
+    assert printed[0] == printed[1]
+    assert not {9, 11} & set(printed[1])
+    assert printed[2] == printed[3] == [5, 6, 11]
+
+
+@pytest.mark.parametrize("word", ["-1", "+1", "1_0", "٣", "99999999999", "2147483648"])
+def test_ids_are_digits(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("ids", word), ("stop-token-ids", word), ("logit-bias", f"{word}=1")):
+        assert call("generate", "--preset", "X", "--ids", "5", f"--{name}={value}") == 2
+        captured = capsys.readouterr().err
+        assert f"--{name}: must " in captured
+        assert f"got {value!r}" in captured
+
+
+@pytest.mark.parametrize(
+    "option", ["threads", "max-batch-size", "encoder-sequence-length", "num-beams", "seed"]
+)
+@pytest.mark.parametrize("word", ["9" * 20, "9" * 5000, "1.5", "1_0", ""])
+def test_counts_are_bounded_whole_numbers(
+    option: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if (option, word) == ("seed", "9" * 20):
+        word = str(2**64)
+    assert call("generate", "--preset", "X", "x", f"--{option}", word) == 2
+    message = capsys.readouterr().err
+    assert f"argument --{option}: must be a whole number from " in message
+    assert message.count("\n") == 1
+
+
+def test_no_stream_goes_with_ids(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--preset", golden / "gpt2_tiny", "--ids", "1", "--max-length", 3)
+    assert call("generate", *arguments, "--no-stream") == 0
+    assert len(lines(capsys)[0]) == 3
+
+
+class PanicException(BaseException):
+    """As the tokenizers library has one."""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("x"), "KeyError: 'x'"),
+        (ValueError("two\nlines  here"), "two lines here"),
+        (ValueError(), "ValueError"),
+        (AssertionError(), "AssertionError"),
+        (PanicException("no way"), "PanicException: no way"),
+    ],
+)
+def test_every_failure_is_one_line_unless_its_traceback_is_asked_for(
+    error: BaseException,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(words: object) -> int:
+        raise error
+
+    monkeypatch.delenv("FUSEQ_TRACEBACK", raising=False)
+    monkeypatch.setattr("fuseq.cli.presets.run", fail)
+    assert call("presets") == 1
+    assert capsys.readouterr().err == f"fuseq presets: {message}\n"
+    monkeypatch.setenv("FUSEQ_TRACEBACK", "1")
+    assert call("presets") == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback ")
+    assert shown.endswith(f"\nfuseq presets: {message}\n")
+
+
+def test_what_is_no_failure_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(words: object) -> int:
+        raise GeneratorExit
+
+    monkeypatch.setattr("fuseq.cli.presets.run", leave)
+    with pytest.raises(GeneratorExit):
+        call("presets")

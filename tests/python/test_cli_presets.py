@@ -243,3 +243,20 @@ def test_help_and_presets_load_nothing_heavy() -> None:
         )
         assert done.returncode == 0
         assert done.stdout.endswith("heavy []\n")
+
+
+def test_names_are_printed_in_utf8_whatever_the_environment_says(
+    golden: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(golden / "gpt2_tiny", tmp_path / "füchse")
+    shutil.copytree(golden / "gpt2_tiny", tmp_path / os.fsdecode(b"f\xff"))
+    environment = {
+        **os.environ, "PYTHONIOENCODING": "ascii", "FUSEQ_PRESETS": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # fmt: skip
+    for words in (["presets"], ["presets", "--json"], ["info", tmp_path / "füchse"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "fuseq.cli", *words], capture_output=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        assert "füchse" in done.stdout.decode("utf-8")

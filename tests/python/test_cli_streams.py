@@ -141,7 +141,7 @@ def test_each_line_typed_on_a_terminal_is_answered(gpt2: Path) -> None:
     assert [line for line in shown.splitlines() if line in expected] == expected
 
 
-def start(*words: object, **more: Any) -> "subprocess.Popen[bytes]":  # noqa: ANN401
+def start(*words: object, **more: Any) -> "subprocess.Popen[bytes]":
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([*COMMAND, *map(str, words)], **{**pipes, **more})
 

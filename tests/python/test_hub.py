@@ -190,6 +190,68 @@ def test_a_listed_folder_without_json_files_is_no_preset(
         hub.locate("of_our_own")
 
 
+def test_a_listed_folder_that_cannot_be_read_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    good = make_preset(tmp_path / "listed" / "tiny")
+    closed = make_preset(tmp_path / "listed" / "closed")
+    read = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    too_long = tmp_path / ("x" * 300)
+    monkeypatch.setenv("FUSEQ_PRESETS", os.pathsep.join([str(too_long), str(good.parent)]))
+    assert hub.locate("tiny") == good
+    assert hub.available() == {"tiny": good}
+    with pytest.raises(ValueError, match=r"got no known name\. Did you mean tiny\?"):
+        hub.locate("tinny")
+    with pytest.raises(ValueError, match="got no known name"):
+        hub.locate("closed")
+
+
+def test_the_home_of_an_unknown_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r'"~nosuchuser/x": must be .* an unknown user'):
+        hub.locate("~nosuchuser/x")
+    monkeypatch.setenv("FUSEQ_PRESETS", "~nosuchuser/x")
+    for call in (hub.available, lambda: hub.locate("tiny")):
+        with pytest.raises(ValueError, match=r'FUSEQ_PRESETS: must .*, got "~nosuchuser/x"'):
+            call()
+
+
+def test_names_and_paths_that_are_too_long_are_told() -> None:
+    with pytest.raises(ValueError, match=r'preset "x{300}": must be .* got no known name'):
+        hub.locate("x" * 300)
+    with pytest.raises(FileNotFoundError, match=r"/x{300}\": must be .*, got: File name too long"):
+        hub.locate("./" + "x" * 300)
+
+
+def test_a_path_that_may_not_be_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(PermissionError, match=r'"\./x": must be .*, got: Permission denied'):
+        hub.locate("./x")
+
+
+def test_the_presets_of_the_folders_have_the_names_of_their_handles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = make_preset(tmp_path / "one" / "keras/bart/keras/bart_base_en/3")
+    make_preset(tmp_path / "two" / "bart_base_en")
+    listed = [str(tmp_path / "one"), str(tmp_path / "two")]
+    monkeypatch.setenv("FUSEQ_PRESETS", os.pathsep.join(listed))
+    assert hub.available() == {"bart_base_en": first}
+    assert hub.locate("bart_base_en") == first
+    direct = make_preset(tmp_path / "one" / "bart_base_en")
+    assert hub.available() == {"bart_base_en": direct}
+    assert hub.locate("bart_base_en") == direct
+
+
 def test_shipped_presets_come_after_the_listed_ones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 """The fuseq command: generate, presets, info, convert and bench."""
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -14,6 +15,9 @@ from fuseq.cli.parser import Parser, UsageError
 _FAILURE = 1
 _USAGE = 2
 _INTERRUPTED = 130  # what shells expect after Ctrl-C
+
+_TRACEBACK = "FUSEQ_TRACEBACK"  # "1": failures show where they come from
+_PLAIN = (ValueError, TypeError, OSError, RuntimeError, ImportError, Warning)
 
 # One module each, with a function `run` of the words after the name.
 _COMMANDS = {
@@ -43,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _warning_printer(title)
         try:
+            _write_utf8()
             code = _run(name, words)
             sys.stdout.flush()
         except UsageError as error:
-            print(f"{title}: {error}", file=sys.stderr)
+            _say(title, str(error))
             return _USAGE
         except BrokenPipeError:  # the reader has gone; nothing more to say
             _drop_output()
@@ -54,13 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             _flush()
             return _INTERRUPTED
-        except MemoryError as error:
+        except BaseException as error:
+            # A panic of the tokenizers library is not an Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             _flush()
-            print(f"{title}: memory must suffice, got {error or 'too little'}", file=sys.stderr)
-            return _FAILURE
-        except (ValueError, TypeError, OSError, RuntimeError, ImportError, Warning) as error:
-            _flush()
-            print(f"{title}: {error}", file=sys.stderr)
+            if os.environ.get(_TRACEBACK) == "1":
+                import traceback
+
+                traceback.print_exception(error)
+            _say(title, _sentence(error))
             return _FAILURE
     return code
 
@@ -97,13 +105,31 @@ class _Version(argparse.Action):
         raise SystemExit(0)
 
 
+def _write_utf8() -> None:
+    """Makes standard output UTF-8, whatever the locale says; names that are not are escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _say(title: str, text: str) -> None:
+    """Prints a message on one line."""
+    print(f"{title}: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f"memory must suffice, got {str(error) or 'too little'}"
+    if isinstance(error, _PLAIN) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
 def _warning_printer(title: str) -> Callable[..., None]:
     """What shows a warning as one plain line."""
 
     def show(message: object, *where: Any) -> None:  # noqa: ANN401
         del where
-        text = " ".join(str(message).split()).removeprefix("generate: ")
-        print(f"{title}: warning: {text}", file=sys.stderr)
+        _say(title, f"warning: {str(message).removeprefix('generate: ')}")
 
     return show
 

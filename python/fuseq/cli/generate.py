@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Sequence
 
+from fuseq.cli.inputs import to_text
 from fuseq.cli.options import add_generation_options
 from fuseq.cli.parser import Parser, UsageError, add_model_options, positive
 
@@ -33,6 +34,7 @@ def run(words: Sequence[str]) -> int:
     end = list(words).index("--") if "--" in words else len(words)
     options = _parser().parse_intermixed_args(list(words[:end]))
     options.texts += words[end + 1 :]
+    _decode(options)
     if options.ids is None:
         _check_texts(options)
         from fuseq.cli.generate_texts import run_texts
@@ -44,6 +46,18 @@ def run(words: Sequence[str]) -> int:
 
         run_ids(options)
     return 0
+
+
+def _decode(options: argparse.Namespace) -> None:
+    """Turns what the locale made of the command line's words into text."""
+    options.texts = [to_text(text, f"TEXT {n}") for n, text in enumerate(options.texts, 1)]
+    for name, shown in (("prompt", "--prompt"), ("stop_strings", "--stop-strings")):
+        values = getattr(options, name)
+        if values is not None:
+            setattr(options, name, [to_text(text, shown) for text in values])
+    for shown, values in (("--file", options.file), ("--ids", options.ids or [])):
+        if values.count("-") > 1:
+            raise UsageError(f"{shown} -: must come once, got standard input twice")
 
 
 def _check_texts(options: argparse.Namespace) -> None:
@@ -66,7 +80,7 @@ def _check_texts(options: argparse.Namespace) -> None:
 
 def _check_ids(options: argparse.Namespace) -> None:
     for name, shown in _TEXT_ONLY:
-        if getattr(options, name) not in (None, []):
+        if getattr(options, name) not in (None, [], False):
             raise UsageError(f"{shown}: must come without --ids, got both")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fuseq import _core
-from fuseq.cli.inputs import PerInput, groups, read_lines, reads_terminal
+from fuseq.cli.inputs import PerInput, groups, naming, read_lines, reads_terminal
 from fuseq.cli.options import has_encoder, read_ids, read_options
 from fuseq.cli.parser import UsageError, json_line
 
@@ -21,6 +21,7 @@ def run_ids(options: argparse.Namespace) -> None:
 
     Raises:
         UsageError: An option does not fit the others or the model.
+        ValueError: An input is no line of ids, or does not fit the model.
     """
     reads_input = "-" in options.ids
     for text in options.ids:
@@ -37,11 +38,15 @@ def run_ids(options: argparse.Namespace) -> None:
     count = None if reads_input else len(options.ids)
     prompts = PerInput("--prompt-ids", starts or [[]], count)
     generation, _ = read_options(options, preset, is_seq2seq=is_seq2seq)
+    with_log_probs = generation.return_scores
+    if options.json:  # which has a score for each result
+        generation.return_scores = True
     model = preset.load_model(dtype=options.dtype, num_threads=options.threads)
     is_interactive = reads_input and reads_terminal()
     size = options.max_batch_size or (1 if is_interactive else _GROUP)
     taken = 0
-    for group in groups(_inputs(options.ids), size):
+    for inputs in groups(_inputs(options.ids), size):
+        places, group = zip(*inputs, strict=True)
         rows = [
             _core.Prompt(ids, start, sequence=taken + index)
             if is_seq2seq
@@ -49,19 +54,24 @@ def run_ids(options: argparse.Namespace) -> None:
             for index, (ids, start) in enumerate(zip(group, prompts.take(len(group)), strict=True))
         ]
         taken += len(group)
-        results = _core.generate(model, rows, generation, max_batch_size=options.max_batch_size)
+        with naming(places):
+            results = _core.generate(model, rows, generation, max_batch_size=options.max_batch_size)
         for hypotheses in results:
-            _print(hypotheses, options)
+            _print(hypotheses, options, with_log_probs)
     prompts.finish()
 
 
-def _inputs(words: list[str]) -> Iterator[list[int]]:
-    for word in words:
-        if word == "-":
-            for number, line in enumerate(read_lines("-"), 1):
-                yield _ids(line, f"standard input, line {number}")
-        else:
-            yield _ids(word, "--ids")
+def _inputs(words: list[str]) -> Iterator[tuple[str, list[int]]]:
+    """Ids, and the name of the place that they come from."""
+    for number, word in enumerate(words, 1):
+        if word != "-":
+            yield f"--ids, input {number}", _ids(word, "--ids")
+            continue
+        for place, line in read_lines("-"):
+            try:
+                yield place, read_ids(line)
+            except argparse.ArgumentTypeError as error:
+                raise ValueError(f"{place}: {error}") from error
 
 
 def _ids(text: str, what: str) -> list[int]:
@@ -71,9 +81,11 @@ def _ids(text: str, what: str) -> list[int]:
         raise UsageError(f"{what}: {error}") from error
 
 
-def _print(hypotheses: list[_core.Hypothesis], options: argparse.Namespace) -> None:
+def _print(
+    hypotheses: list[_core.Hypothesis], options: argparse.Namespace, with_log_probs: bool
+) -> None:
     if options.json:
-        fields = [_as_json(row, options.strip_prompt) for row in hypotheses]
+        fields = [_as_json(row, options.strip_prompt, with_log_probs) for row in hypotheses]
         print(json_line({"hypotheses": fields}), flush=True)
         return
     for row in hypotheses:
@@ -84,12 +96,12 @@ def _shown(row: _core.Hypothesis, strip_prompt: bool) -> list[int]:
     return list(row.ids[row.prompt_length if strip_prompt else 0 :])
 
 
-def _as_json(row: _core.Hypothesis, strip_prompt: bool) -> dict[str, Any]:
+def _as_json(row: _core.Hypothesis, strip_prompt: bool, with_log_probs: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "ids": _shown(row, strip_prompt),
         "score": row.score,
         "stop_reason": row.stop_reason,
     }
-    if row.token_log_probs:
+    if with_log_probs:
         fields["token_log_probs"] = row.token_log_probs
     return fields

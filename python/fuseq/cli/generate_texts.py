@@ -2,13 +2,14 @@
 """The part of `fuseq generate` that takes texts and prints texts."""
 
 import argparse
-import io
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fuseq._core import GenerationOptions
-from fuseq.cli.inputs import PerInput, check_files, check_utf8, groups, read_lines, reads_terminal
+from fuseq.cli.inputs import PerInput, check_files, groups, naming, read_lines, reads_terminal
 from fuseq.cli.options import changed_fields, has_encoder, read_options
 from fuseq.cli.parser import UsageError, json_line
 from fuseq.models.causal_lm import CausalLM
@@ -31,13 +32,11 @@ def run_texts(options: argparse.Namespace) -> None:
 
     Raises:
         UsageError: An option does not fit the others or the model.
-        ValueError: The preset has no tokenizer, or an input is not UTF-8.
+        ValueError: The preset has no tokenizer, or a line is not UTF-8.
     """
     reads_input = not options.texts and not options.file
     files = ["-"] if reads_input else options.file
     # What can be said at once, before a large model is loaded.
-    for number, text in enumerate(options.texts, 1):
-        check_utf8(text, f"TEXT {number}")
     check_files(files)
     preset = open_folder(options.preset)
     is_seq2seq = has_encoder(preset)
@@ -50,12 +49,14 @@ def run_texts(options: argparse.Namespace) -> None:
     run = _Run(options, _load(options, preset), generation, is_from_preset)
     write = _writer(is_escaped=not is_single)
     size = options.max_batch_size or (1 if is_interactive else _GROUP)
-    for group in groups(_inputs(options.texts, files), 1 if is_streamed else size):
-        starts = None if prompts is None else prompts.take(len(group))
-        if is_streamed:
-            run.stream(group, starts, write)
-        else:
-            run.generate(group, starts, write)
+    for inputs in groups(_inputs(options.texts, files), 1 if is_streamed else size):
+        starts = None if prompts is None else prompts.take(len(inputs))
+        group = [text for _, text in inputs]
+        with naming([place for place, _ in inputs]):
+            if is_streamed:
+                run.stream(group, starts, write)
+            else:
+                run.generate(group, starts, write)
     if prompts is not None:
         prompts.finish()
 
@@ -72,8 +73,6 @@ def _prompts(
                 raise UsageError(f"{shown}: must not come with a causal model. {hint}")
     if options.prompt is None:
         return None
-    for text in options.prompt:
-        check_utf8(text, "--prompt")
     return PerInput("--prompt", options.prompt, count)
 
 
@@ -92,8 +91,9 @@ def _is_streamed(
     return has_one and is_answer and not options.json and sys.stdout.isatty()
 
 
-def _inputs(texts: Sequence[str], files: Sequence[str]) -> Iterator[str]:
-    yield from texts
+def _inputs(texts: Sequence[str], files: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Texts, each after the name of the place that it comes from."""
+    yield from ((f"TEXT {number}", text) for number, text in enumerate(texts, 1))
     for file in files:
         yield from read_lines(file)
 
@@ -153,6 +153,7 @@ class _Run:
         self._strip_prompt = options.strip_prompt
         self._with_log_probs = generation.return_scores
         self._taken = 0
+        self._warned: set[str] = set()
         fields = changed_fields(generation)
         fields.pop("return_scores", None)
         self._arguments: dict[str, Any] = {
@@ -166,7 +167,8 @@ class _Run:
 
     def generate(self, texts: list[str], prompts: list[str] | None, write: Write) -> None:
         """Prints the results of a group of inputs."""
-        results = self._task.generate(self._columns(texts, prompts), **self._arguments)
+        with self._warnings_at_success():
+            results = self._task.generate(self._columns(texts, prompts), **self._arguments)
         for result in results:
             for made in result if _is_several(result) else [result]:
                 if self._json:
@@ -194,11 +196,24 @@ class _Run:
                 show(self._start(columns))
             show(text)
 
-        (result,) = self._task.generate(columns, on_token=on_token, **self._arguments)
+        with self._warnings_at_success():
+            (result,) = self._task.generate(columns, on_token=on_token, **self._arguments)
         # What is left of characters that were never completed.
         if result.startswith("".join(shown)):
             show(result[len("".join(shown)) :])
         print(flush=True)
+
+    @contextmanager
+    def _warnings_at_success(self) -> Iterator[None]:
+        """Shows each warning once, and none where the engine then refuses the options."""
+        with warnings.catch_warnings(record=True) as said:
+            yield
+        for warning in said:
+            if str(warning.message) not in self._warned:
+                self._warned.add(str(warning.message))
+                warnings.showwarning(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
 
     def _columns(self, texts: list[str], prompts: list[str] | None) -> dict[str, list[str]]:
         keys = self._task.keys.texts
@@ -227,9 +242,7 @@ def _is_several(result: object) -> bool:
 
 
 def _writer(*, is_escaped: bool) -> Write:
-    """Writes text in UTF-8, whatever the locale says."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
-        sys.stdout.reconfigure(encoding="utf-8")
+    """Writes text as it is, or on one line."""
 
     def write(text: str) -> None:
         print(_escaped(text) if is_escaped else text, end="")

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inputs of the command: lines of files and of standard input, read as they are needed."""
 
+import codecs
+import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
@@ -11,15 +15,17 @@ from fuseq.cli.parser import UsageError
 
 T = TypeVar("T")
 
+_PLACE_IN_GROUP = re.compile(r"prompts\[([0-9]+)\]")  # as the engine counts
 
-def read_lines(file: str) -> Iterator[str]:
-    """Lines of UTF-8 without their ends; "-" is standard input.
+
+def read_lines(file: str) -> Iterator[tuple[str, str]]:
+    """Lines of UTF-8 without their ends; "-" is standard input. A byte order mark is skipped.
 
     Args:
         file: A path, or "-".
 
     Yields:
-        Lines.
+        The name of a line, such as "standard input, line 3", and the line.
 
     Raises:
         OSError: The file cannot be read.
@@ -54,24 +60,60 @@ def reads_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def check_utf8(text: str, what: str) -> str:
-    """A word of the command line, which must be UTF-8.
+def to_text(word: str, what: str) -> str:
+    """A word of the command line as UTF-8, whatever the locale made of it.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It is not UTF-8.
     """
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{what}: must be UTF-8, got {text!a}") from error
-    return text
+        try:
+            written = os.fsencode(word)
+        except UnicodeEncodeError:  # no word of the locale, but given by a Python program
+            written = word.encode("utf-8")
+        return written.decode("utf-8")
+    except UnicodeError as error:
+        raise ValueError(f"{what}: must be UTF-8, got {word!a}") from error
 
 
 def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cuts items into lists of `size`, the last one shorter, reading no further than it must."""
+    """Cuts items into lists of `size`, the last one shorter, reading no further than it must.
+
+    Where reading fails, what has been read comes first.
+    """
     iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
+    while True:
+        group: list[T] = []
+        failure: Exception | None = None
+        try:
+            group.extend(islice(iterator, size))
+        except Exception as error:
+            failure = error
+        if group:
+            yield group
+        if failure is not None:
+            raise failure
+        if not group:
+            return
+
+
+@contextmanager
+def naming(places: Sequence[str]) -> Iterator[None]:
+    """Where the engine tells an input by its place in its group, gives it its own name.
+
+    Args:
+        places: The names of the group's inputs.
+
+    Raises:
+        ValueError: What the engine refuses.
+    """
+    try:
+        yield
+    except ValueError as error:
+        text = _PLACE_IN_GROUP.sub(lambda found: places[int(found[1])], str(error))
+        if text == str(error):
+            raise
+        raise ValueError(text) from error
 
 
 class PerInput(Generic[T]):
@@ -120,17 +162,19 @@ def _standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _decoded(stream: Iterable[bytes], what: str) -> Iterator[str]:
+def _decoded(stream: Iterable[bytes], what: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(stream, 1):
+        start = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
         if line.endswith(b"\n"):
             line = line[:-2] if line.endswith(b"\r\n") else line[:-1]
         try:
-            yield line.decode("utf-8")
+            text = line[start:].decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{what}, line {number}: must be UTF-8, got byte 0x{line[error.start]:02x} at "
-                f"position {error.start + 1}"
+                f"{what}, line {number}: must be UTF-8, got byte 0x{line[start + error.start]:02x} "
+                f"at position {start + error.start + 1}"
             ) from error
+        yield f"{what}, line {number}", text
 
 
 def _unreadable(file: str, error: OSError) -> OSError:

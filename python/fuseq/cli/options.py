@@ -2,15 +2,17 @@
 """The generation options of the command, and the sampler that stands for them."""
 
 import argparse
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from fuseq import _core
 from fuseq._core import GenerationOptions
-from fuseq.cli.parser import UsageError
+from fuseq.cli.parser import LARGEST, UsageError, whole
 from fuseq.presets.load import Preset, merge_options
 
 SAMPLERS = ("greedy", "random", "top_k", "top_p", "min_p", "beam", "contrastive", "preset")
+_ID = re.compile(r"[0-9]{1,10}")
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
@@ -22,19 +24,39 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         help="a set of options; by default the preset's own settings, without any greedy",
     )
     for name, kind, _, meaning in _core.option_fields():
-        group.add_argument(f"--{name.replace('_', '-')}", dest=name, **_argument(kind, meaning))
+        group.add_argument(
+            f"--{name.replace('_', '-')}", dest=name, **_argument(name, kind, meaning)
+        )
 
 
-def _argument(kind: str, meaning: str) -> dict[str, Any]:
+class _Update(argparse.Action):
+    """Joins the dicts of an option that comes several times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401
+        option_string: str | None = None,
+    ) -> None:
+        del parser, option_string
+        so_far = getattr(namespace, self.dest) or {}
+        setattr(namespace, self.dest, {**so_far, **values})
+
+
+def _argument(name: str, kind: str, meaning: str) -> dict[str, Any]:
     """How argparse reads a field of GenerationOptions; absent is the field's default."""
     kinds: dict[str, dict[str, Any]] = {
-        "int": {"type": int, "metavar": "N"},
+        "int": {
+            "type": whole(0, 2**64 - 1) if name == "seed" else whole(-LARGEST - 1, LARGEST),
+            "metavar": "N",
+        },
         "float": {"type": float, "metavar": "X"},
         "bool": {"action": argparse.BooleanOptionalAction, "default": None},
         "early_stopping": {"choices": ("false", "true", "never")},
-        "list[int]": {"type": read_ids, "metavar": '"ID ID"'},
+        "list[int]": {"action": "extend", "type": read_ids, "metavar": '"ID ID"'},
         "list[str]": {"action": "append", "metavar": "TEXT"},
-        "dict[int, float]": {"type": _biases, "metavar": '"ID=X ID=X"'},
+        "dict[int, float]": {"action": _Update, "type": _biases, "metavar": '"ID=X ID=X"'},
     }
     return {"help": meaning, **kinds[kind]}
 
@@ -43,20 +65,26 @@ def read_ids(text: str) -> list[int]:
     """Ids with blanks or commas between.
 
     Raises:
-        ArgumentTypeError: A word is no whole number.
+        ArgumentTypeError: A word is no whole number from 0 on.
     """
     try:
-        return [int(word) for word in text.replace(",", " ").split()]
+        return [_id(word) for word in text.replace(",", " ").split()]
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"must be ids with blanks between, got {text!r}"
         ) from error
 
 
+def _id(word: str) -> int:
+    if not _ID.fullmatch(word) or int(word) > LARGEST:
+        raise ValueError(word)
+    return int(word)
+
+
 def _biases(text: str) -> dict[int, float]:
     try:
         pairs = [word.split("=") for word in text.replace(",", " ").split()]
-        return {int(token): float(bias) for token, bias in pairs}
+        return {_id(token): float(bias) for token, bias in pairs}
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must read ID=VALUE ..., got {text!r}") from error
 

@@ -4,9 +4,13 @@
 import argparse
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+
+LARGEST = 2**31 - 1  # what the engine counts with
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 
 
 class UsageError(Exception):
@@ -28,26 +32,46 @@ class Parser(argparse.ArgumentParser):
         """
         raise UsageError(f"{message}. See {self.prog} --help")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:  # noqa: ANN401
+        """The value of an option; argparse of Python 3.11 takes the one of `--option=--` away."""
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value
+        return super()._get_values(action, arg_strings)
+
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of loading a model."""
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
-    parser.add_argument("--threads", type=int, metavar="N", help="default: those of the machine")
+    parser.add_argument(
+        "--threads", type=whole(0, LARGEST), metavar="N", help="default: those of the machine"
+    )
 
 
-def positive(text: str) -> int:
-    """A count from 1 on, for argparse.
+def whole(smallest: int, largest: int) -> Callable[[str], int]:
+    """How argparse reads a whole number that has bounds.
 
-    Raises:
-        ArgumentTypeError: It is none.
+    Args:
+        smallest: The first that is allowed.
+        largest: The last one.
+
+    Returns:
+        A function of the word, which raises ArgumentTypeError for any other.
     """
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
-    return value
+
+    def read(text: str) -> int:
+        # Anything longer is too large for Python's own reading.
+        if len(text) <= 100 and _WHOLE.fullmatch(text) and smallest <= int(text) <= largest:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from {smallest} to {largest}, got {text!r}"
+        )
+
+    return read
+
+
+positive = whole(1, LARGEST)
 
 
 def json_line(fields: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from fuseq.hub.catalog import presets
+
 VARIABLE = "FUSEQ_PRESETS"
 
 
@@ -13,9 +15,12 @@ def preset_folders() -> tuple[Path, ...]:
 
     Returns:
         The folders, whether they are there or not.
+
+    Raises:
+        ValueError: A folder is below the home of a user who is not known.
     """
     written = os.environ.get(VARIABLE, "")
-    return tuple(Path(part).expanduser() for part in written.split(os.pathsep) if part)
+    return tuple(_expanded(part) for part in written.split(os.pathsep) if part)
 
 
 def shipped_folder() -> Path:
@@ -52,17 +57,24 @@ def is_preset(folder: Path) -> bool:
         folder: Need not be there.
 
     Returns:
-        Whether it does.
+        Whether it does; a folder that cannot be read does not.
     """
-    return folder.is_dir() and any(path.suffix == ".json" for path in folder.iterdir())
+    return any(path.suffix == ".json" for path in _entries(folder))
 
 
 def available() -> dict[str, Path]:
-    """The presets that load by name without a network.
+    """The presets by name in the folders of FUSEQ_PRESETS, and the shipped ones.
+
+    They load without a network. Presets that were downloaded before are not listed: they lie in
+    the caches of the hubs.
 
     Returns:
-        The folders of the presets right below the folders of FUSEQ_PRESETS, then of the shipped
-        ones, by name; the first of a name counts, as in `locate`.
+        The folders of the presets, by name: those right below the folders, and KerasHub's names
+        also where their handle says, such as `keras/bart/keras/bart_base_en/3`. The first of a
+        name counts, as in `locate`.
+
+    Raises:
+        ValueError: FUSEQ_PRESETS names the home of a user who is not known.
 
     Example:
         >>> "no_such_preset" in available()
@@ -70,7 +82,28 @@ def available() -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in (*preset_folders(), shipped_folder()):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        for path in _entries(folder):
             if is_preset(path):
                 found.setdefault(path.name, path)
+        for name, row in presets().items():
+            path = folder / row.kaggle_handle.removeprefix("kaggle://")
+            if name not in found and is_preset(path):
+                found[name] = path
     return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is right below a folder, sorted; nothing where it is not there or cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _expanded(part: str) -> Path:
+    try:
+        return Path(part).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f'{VARIABLE}: must name folders of known users, got "{part}". Write the whole path'
+        ) from error

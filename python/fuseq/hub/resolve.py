@@ -56,16 +56,36 @@ def locate(preset: str | PathLike[str]) -> Path:
     if "://" in preset:
         return _from_handle(parse_handle(preset))
     if preset.startswith((".", "~")) or any(mark in preset for mark in ("/", "\\", os.sep)):
-        return _existing(Path(preset).expanduser(), preset)
+        return _existing(_at_home(preset), preset)
     return _from_name(preset)
+
+
+def _at_home(preset: str) -> Path:
+    try:
+        return Path(preset).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f'preset "{preset}": must be a folder that exists, got the home of an unknown user'
+        ) from error
 
 
 def _existing(folder: Path, preset: str | PathLike[str]) -> Path:
     """The folder itself."""
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise NotADirectoryError(f'preset "{preset}": must be a folder, got a file')
+    try:
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise NotADirectoryError(f'preset "{preset}": must be a folder, got a file')
+    except (FileNotFoundError, PermissionError) as error:
+        raise type(error)(
+            f'preset "{preset}": must be a folder that can be read, got: {error.strerror}'
+        ) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise FileNotFoundError(
+            f'preset "{preset}": must be a folder that exists, got: {error.strerror}'
+        ) from error
     written = os.fspath(preset)
     hint = ""
     if written.count("/") == 1 and not written.startswith((".", "~", "/")):
@@ -91,7 +111,7 @@ def _from_name(name: str) -> Path:
     handle = parse_handle(row.kaggle_handle) if row is not None else None
     sub_paths = [name, *(handle.sub_paths if handle is not None else ())] if name else []
     found = folders.find(sub_paths, folders.preset_folders())
-    if found is None and name and Path(name).is_dir():
+    if found is None and name and _is_folder(Path(name)):
         found = Path(name)
     if found is None:
         found = folders.find(sub_paths, [folders.shipped_folder()])
@@ -101,6 +121,13 @@ def _from_name(name: str) -> Path:
         return _from_handle(handle)
     _refuse_families_not_here(name, name)
     raise _unknown(name)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _refuse_families_not_here(name: str, preset: str) -> None:
