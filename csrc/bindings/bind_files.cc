@@ -62,12 +62,14 @@ void save(const fs::path& path, const std::vector<Entry>& entries,
   save_safetensors(path, sources, metadata);
 }
 
-void save_whole_folder(const fs::path& folder, const py::function& fill) {
+void save_whole_folder(const fs::path& folder, const py::function& fill,
+                       const std::vector<std::string>& drop) {
   const py::gil_scoped_release no_gil;
-  save_folder(folder, [&](const fs::path& unfinished) {
+  const auto call = [&](const fs::path& unfinished) {
     const py::gil_scoped_acquire gil;
     fill(unfinished);
-  });
+  };
+  save_folder(folder, call, drop);
 }
 
 }  // namespace
@@ -87,7 +89,9 @@ void bind_files(py::module_& module) {
              "Writes (name, dtype, shape, function that makes the tensor) one by one; the file "
              "appears when it is whole.");
   module.def("save_folder", &save_whole_folder, py::arg("folder"), py::arg("fill"),
-             "Calls fill(temporary folder), then puts it in the place of `folder`.");
+             py::arg("drop") = std::vector<std::string>{},
+             "Calls fill(temporary folder), then puts it in the place of `folder`; other files of "
+             "an old folder are kept, but for names that fit one of `drop`.");
 }
 
 }  // namespace fuseq::bindings

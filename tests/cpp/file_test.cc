@@ -10,10 +10,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fuseq/error.h"
@@ -149,8 +151,9 @@ TEST(WriteFile, a_place_that_cannot_be_written_is_an_error) {
 /// Both ways of putting a folder in place: swapping names in one step, and renaming twice.
 class WriteFolder : public testing::TestWithParam<bool> {
  protected:
-  void write(const fs::path& folder, const std::function<void(const fs::path&)>& fill) const {
-    write_folder_atomically(folder, fill, GetParam());
+  void write(const fs::path& folder, const std::function<void(const fs::path&)>& fill,
+             const std::vector<std::string>& drop = {}) const {
+    write_folder_atomically(folder, fill, drop, GetParam());
   }
   static void fill(const fs::path& folder) {
     write_file_atomically(folder / "spec.json", [](FileWriter& file) { file.write("new spec"); });
@@ -180,6 +183,60 @@ TEST_P(WriteFolder, replaces_files_and_keeps_the_others) {
   EXPECT_EQ(base_.read("preset/weights"), "new weights");
   EXPECT_EQ(base_.read("preset/tokenizer.json"), "tokens");
   EXPECT_EQ(base_.read("preset/notes/today.txt"), "notes");
+}
+
+TEST_P(WriteFolder, drops_old_files_whose_names_fit) {
+  for (const char* name :
+       {"shard-1.bin", "shard.bin", "assets/vocab", "README.md", "sub/old.bin"}) {
+    base_.write(std::string("preset/") + name, "old");
+  }
+  write(base_.path() / "preset", fill, {"shard-?.bin", "assets", "old.bin", "weights"});
+  EXPECT_EQ(base_.entries(), Names{"preset"});
+  EXPECT_FALSE(fs::exists(base_.path() / "preset" / "shard-1.bin"));
+  EXPECT_FALSE(fs::exists(base_.path() / "preset" / "assets"));
+  for (const char* name : {"shard.bin", "README.md", "sub/old.bin"}) {
+    EXPECT_EQ(base_.read(std::string("preset/") + name), "old");
+  }
+  EXPECT_EQ(base_.read("preset/weights"), "new weights");  // what fill wrote is never dropped
+}
+
+TEST_P(WriteFolder, the_current_folder_is_not_moved_away) {
+  const fs::path file = base_.write("preset/sub/spec.json", "old");
+  const fs::path before = fs::current_path();
+  fs::current_path(file.parent_path());
+  for (const char* name : {".", "..", "../sub"}) {
+    EXPECT_NE(message_of(ErrorKind::value, [&] { write(name, fill); })
+                  .find("must not be the current folder or hold it"),
+              std::string::npos);
+  }
+  EXPECT_EQ(message_of(ErrorKind::value, [&] { write("", fill); }),
+            "write: folder must have a name, got \"\"");
+  write("below", fill);
+  write("../beside", fill);
+  fs::current_path(before);
+  EXPECT_EQ(base_.read("preset/sub/spec.json"), "old");
+  EXPECT_EQ(base_.read("preset/sub/below/spec.json"), "new spec");
+  EXPECT_EQ(base_.read("preset/beside/spec.json"), "new spec");
+}
+
+TEST_P(WriteFolder, many_threads_may_write_one_folder) {
+  std::atomic<int> failures = 0;
+  std::vector<std::thread> threads;
+  for (int number = 0; number < 4; ++number) {
+    threads.emplace_back([&] {
+      for (int turn = 0; turn < 10; ++turn) {
+        try {
+          write(base_.path() / "preset", fill);
+        } catch (const std::exception&) {
+          ++failures;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failures, 0);
+  EXPECT_EQ(base_.entries(), Names{"preset"});
+  EXPECT_EQ(base_.read("preset/spec.json"), "new spec");
 }
 
 TEST_P(WriteFolder, a_name_may_end_with_a_slash_be_relative_or_a_link) {

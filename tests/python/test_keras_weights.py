@@ -29,7 +29,7 @@ def rewrite(path: Path, change: Change, layout: dict[str, Any] | None = None) ->
     found = {}
     with h5py.File(path, "r") as file:
 
-        def visit(name: str, item: Any) -> None:  # noqa: ANN401
+        def visit(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
                 found[name] = item[()]
 
@@ -80,7 +80,7 @@ def test_weights_lie_on_the_mapped_file(model: _core.Model, tmp_path: Path) -> N
 
 
 def test_files_of_the_years_before_are_read(folder: Path, model: _core.Model) -> None:
-    def rename(name: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401
+    def rename(name: str, value: Any) -> tuple[str, Any]:
         name = name.replace("layers/", "_layer_checkpoint_dependencies/")
         return name.replace("query_dense", "_query_dense"), value
 
@@ -187,7 +187,7 @@ def test_damaged_bytes_never_pass_for_anything_but_values(folder: Path) -> None:
 
 
 def test_everything_that_does_not_fit_is_in_one_message(folder: Path) -> None:
-    def change(name: str, value: Any) -> tuple[str, Any] | None:  # noqa: ANN401
+    def change(name: str, value: Any) -> tuple[str, Any] | None:
         if name == "layers/layer_normalization/vars/1":
             return None
         if name == "layers/position_embedding/vars/0":
@@ -214,7 +214,7 @@ def test_everything_that_does_not_fit_is_in_one_message(folder: Path) -> None:
 
 
 def test_a_kernel_of_other_heads_is_misshapen_though_its_size_fits(folder: Path) -> None:
-    def change(name: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401
+    def change(name: str, value: Any) -> tuple[str, Any]:
         is_query = "query_dense/vars/0" in name
         return name, value.reshape(16, 4, 4) if is_query else value
 

@@ -2,13 +2,25 @@
 """Tasks in preset folders of three forms: what is written whole, and what is refused."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import fuseq
 import numpy as np
 import pytest
-from fuseq.models import BartBackbone, BartSeq2SeqLM, CausalLM, Seq2SeqLM
+from fuseq import _core
+from fuseq.models import (
+    BartBackbone,
+    BartSeq2SeqLM,
+    BartSeq2SeqLMPreprocessor,
+    CausalLM,
+    Seq2SeqLM,
+)
+from fuseq.presets import native_format
+from fuseq.tokenizers import BartTokenizer
 
 FORMS = ["keras_hub", "transformers", "fuseq"]
 TEXTS = ["the quick brown fox", " fox", ""]
@@ -174,3 +186,190 @@ def test_a_file_of_weights_must_exist(tmp_path: Path) -> None:
     task = BartSeq2SeqLM(BartBackbone(40, 1, 2, 8, 16, max_sequence_length=12))
     with pytest.raises(FileNotFoundError, match="the file must exist"):
         task.load_weights(tmp_path / "none.safetensors")
+
+
+def reload(folder: Path) -> CausalLM:
+    task = CausalLM.from_preset(folder)
+    task.compile(sampler="greedy")
+    return task
+
+
+def weights_of(task: CausalLM) -> bytes:
+    model = task.backbone.model
+    names = [name for name, _, _ in _core.weight_table(model.spec)]
+    return b"".join(np.asarray(model.weight(name)).tobytes() for name in names)
+
+
+@pytest.mark.parametrize("sizes", [(10, 1e-6), (1e-6, 10)])
+def test_a_save_that_dies_after_the_swap_leaves_the_new_weights(
+    keras_presets: Path, tmp_path: Path, sizes: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = CausalLM.from_preset(keras_presets / "gpt2_032")
+    folder = tmp_path / "saved"
+    task.save_to_preset(folder, max_shard_size=sizes[0])
+    new = other_weights(task)
+    save_folder = _core.save_folder
+
+    def die_after_the_swap(*arguments: Any) -> None:
+        save_folder(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_core, "save_folder", die_after_the_swap)
+    with pytest.raises(KeyboardInterrupt):
+        new.save_to_preset(folder, max_shard_size=sizes[1])
+    assert weights_of(CausalLM.from_preset(folder)) == weights_of(new) != weights_of(task)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_preset_without_text_does_not_take_the_old_preprocessor(
+    keras_presets: Path, tmp_path: Path, form: Any
+) -> None:
+    task = CausalLM.from_preset(keras_presets / "gpt2_032")
+    task.save_to_preset(tmp_path / "saved", format=form)
+    assert CausalLM.from_preset(tmp_path / "saved").preprocessor is not None
+    type(task)(task.backbone).save_to_preset(tmp_path / "saved", format=form)
+    assert CausalLM.from_preset(tmp_path / "saved").preprocessor is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_family_may_be_saved_over_the_other(
+    keras_presets: Path, tmp_path: Path, form: Any
+) -> None:
+    bart = CausalLM.from_preset(keras_presets / "bart_032")
+    gpt2 = CausalLM.from_preset(keras_presets / "gpt2_032")
+    gpt2.save_to_preset(tmp_path / "alone", format=form)
+    for name in ("README.md", "notes/today.txt"):
+        (tmp_path / "saved" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "saved" / name).write_text("mine")
+    bart.save_to_preset(tmp_path / "saved", max_shard_size=1e-6, format=form)
+    gpt2.save_to_preset(tmp_path / "saved", format=form)
+    found = content(tmp_path / "saved")
+    assert found.pop("README.md") == found.pop("notes/today.txt") == b"mine"
+    alone = content(tmp_path / "alone")
+    assert found.keys() == alone.keys()
+    for name in found.keys() - {"metadata.json"}:  # which has the time
+        if not name.endswith(".h5"):
+            assert found[name] == alone[name], name
+    assert reload(tmp_path / "saved").generate(" fox") == reload(tmp_path / "alone").generate(
+        " fox"
+    )
+
+
+OLD = (
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "model.safetensors.index.json",
+    "model-00001-of-00002.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "pytorch_model-00001-of-00002.bin",
+)
+
+
+def test_old_files_of_transformers_go_with_a_task(keras_presets: Path, tmp_path: Path) -> None:
+    task = CausalLM.from_preset(keras_presets / "gpt2_032")
+    for name in (*OLD, "model-card.txt"):
+        (tmp_path / name).write_text('{"old": 1}')
+    task.save_to_preset(tmp_path, format="transformers")
+    assert sorted(content(tmp_path)) == [
+        "config.json",
+        "generation_config.json",
+        "merges.txt",
+        "model-card.txt",
+        "model.safetensors",
+        "tokenizer_config.json",
+        "vocab.json",
+    ]
+
+
+@pytest.mark.parametrize("save", [fuseq.save_model, fuseq.export_transformers])
+def test_a_model_alone_takes_old_weights_away_and_keeps_the_tokenizer(
+    keras_presets: Path, tmp_path: Path, save: Callable[..., None]
+) -> None:
+    task = CausalLM.from_preset(keras_presets / "gpt2_032")
+    for name in (*OLD, "README.md"):
+        (tmp_path / name).write_text('{"old": 1}')
+    save(task.backbone.model, tmp_path)
+    kept = {name for name, text in content(tmp_path).items() if text == b'{"old": 1}'}
+    assert kept == {*OLD[:3], "README.md"}
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_current_folder_is_not_replaced(
+    keras_presets: Path, tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = CausalLM.from_preset(keras_presets / "gpt2_032")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("", ".", "..", "../here", tmp_path):
+        with pytest.raises(ValueError, match="save_to_preset: preset_dir must not be the current"):
+            task.save_to_preset(name, format=form)
+    with pytest.raises(ValueError, match=r'write "\.": must not be the current folder or hold it'):
+        fuseq.save_model(task.backbone.model, ".")
+    with pytest.raises(ValueError, match=r'folder must have a name, got ""'):
+        _core.save_folder("", lambda _: None)
+    assert Path.cwd() == tmp_path / "here"
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+    task.save_to_preset("below", format=form)
+    assert CausalLM.from_preset(tmp_path / "here" / "below").backbone.spec == task.backbone.spec
+
+
+def test_threads_may_save_to_one_folder(keras_presets: Path, tmp_path: Path) -> None:
+    tasks = [CausalLM.from_preset(keras_presets / name) for name in ("gpt2_032", "bart_032")]
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "README.md").write_text("mine")
+
+    def save(number: int) -> None:
+        size = 1e-6 if number % 4 < 2 else 10
+        tasks[number % 2].save_to_preset(tmp_path / "saved", max_shard_size=size)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(save, range(20)))
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    assert (tmp_path / "saved" / "README.md").read_text() == "mine"
+    found = weights_of(CausalLM.from_preset(tmp_path / "saved"))
+    assert found in [weights_of(task) for task in tasks]
+
+
+def test_a_file_that_looks_temporary_is_the_users(keras_presets: Path, tmp_path: Path) -> None:
+    task = CausalLM.from_preset(keras_presets / "gpt2_032")
+    names = ["generation.json.tmp", "my.weights.h5.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    task.save_weights(tmp_path / "my.weights.h5")
+    native_format.save_generation_options(fuseq.GenerationOptions(num_beams=2), tmp_path)
+    found = content(tmp_path)
+    assert [found.pop(name) for name in names] == [b"mine", b"mine"]
+    assert sorted(found) == ["generation.json", "my.weights.h5"]
+
+
+def test_weights_and_settings_need_their_folder(keras_presets: Path, tmp_path: Path) -> None:
+    task = CausalLM.from_preset(keras_presets / "gpt2_032")
+    message = (
+        r'save_weights ".*none/my\.weights\.h5": the folder must exist, got no folder ".*none"'
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        task.save_weights(tmp_path / "none" / "my.weights.h5")
+    with pytest.raises(FileNotFoundError, match="the folder must exist"):
+        native_format.save_generation_options(fuseq.GenerationOptions(), tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"sequence_length": 5}, "sequence_length"),
+        ({"unsplittable_tokens": []}, "unsplittable_tokens"),
+    ],
+)
+def test_settings_of_a_tokenizer_that_a_form_cannot_hold_are_named(
+    keras_presets: Path, tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
+    tokenizer = BartTokenizer.from_preset(keras_presets / "bart_032", **settings)
+    task = CausalLM.from_preset(
+        keras_presets / "bart_032", preprocessor=BartSeq2SeqLMPreprocessor(tokenizer)
+    )
+    with pytest.raises(ValueError, match=f"every setting of the tokenizer, got others in {named}"):
+        task.save_to_preset(tmp_path / "saved", format="transformers")
+    assert list(tmp_path.iterdir()) == []

@@ -67,7 +67,8 @@ class FUSEQ_API Model {
   [[nodiscard]] Tensor weight(std::string_view name) const;
 
   /// Writes spec.json and model.safetensors. The folder is written beside its place and renamed, so
-  /// that a failure leaves an old one whole. Throws Error(io).
+  /// that a failure leaves an old one whole; weights in other files of it go, all else stays.
+  /// Throws Error(io), or Error(value) where the folder is the current one or holds it.
   void save(const std::filesystem::path& folder) const;
 
   struct Impl;  // model/model_impl.h

@@ -3,7 +3,9 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -216,8 +218,47 @@ fs::path exchange_folders(const fs::path& fresh, const fs::path& folder, bool ma
   return aside;
 }
 
-/// Moves into `folder` what lies in `old` under names that `folder` does not have.
-void move_rest(const fs::path& old, const fs::path& folder) {
+/// Lets one caller after the other replace folders of `parent`, where the file system has locks.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& parent)
+      : opened_(open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    while (opened_.number() >= 0 && flock(opened_.number(), LOCK_EX) != 0 && errno == EINTR) {
+    }
+  }
+  ~FolderLock() {
+    if (opened_.number() >= 0) flock(opened_.number(), LOCK_UN);  // a child may have it open still
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  Descriptor opened_;
+};
+
+/// Moving the current folder away would leave the process in a folder that is removed.
+void check_is_not_current(const fs::path& target, const fs::path& folder) {
+  std::error_code error;
+  const fs::path current = fs::canonical(".", error);
+  if (error) return;
+  const auto [end, ignored] =
+      std::mismatch(target.begin(), target.end(), current.begin(), current.end());
+  if (end == target.end()) {
+    fail(ErrorKind::value, "write \"", folder.string(),
+         "\": must not be the current folder or hold it, got \"", target.string(),
+         "\". Name a new folder, or one beside it");
+  }
+}
+
+bool fits_one(const std::string& name, const std::vector<std::string>& patterns) {
+  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+    return fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+  });
+}
+
+/// Moves into `folder` what lies in `old` under names that `folder` does not have and that are not
+/// to be dropped.
+void move_rest(const fs::path& old, const fs::path& folder, const std::vector<std::string>& drop) {
   std::error_code error;
   std::vector<fs::path> names;  // all of them first: the loop below changes what it walks through
   for (fs::directory_iterator entry(old, error), end; !error && entry != end;
@@ -226,6 +267,7 @@ void move_rest(const fs::path& old, const fs::path& folder) {
   }
   for (const fs::path& name : names) {
     std::error_code ignored;
+    if (fits_one(name.string(), drop)) continue;
     if (fs::exists(fs::symlink_status(folder / name, ignored))) continue;
     if (rename((old / name).c_str(), (folder / name).c_str()) != 0) {
       error.assign(errno, std::generic_category());
@@ -251,7 +293,9 @@ void sync_tree(const fs::path& folder) {
 }  // namespace
 
 void write_folder_atomically(const fs::path& folder,
-                             const std::function<void(const fs::path&)>& fill, bool may_swap) {
+                             const std::function<void(const fs::path&)>& fill,
+                             const std::vector<std::string>& drop, bool may_swap) {
+  if (folder.empty()) fail(ErrorKind::value, "write: folder must have a name, got \"\"");
   std::error_code error;
   fs::path target = fs::weakly_canonical(fs::absolute(folder, error),
                                          error);  // behind links, without a last slash
@@ -262,6 +306,7 @@ void write_folder_atomically(const fs::path& folder,
     fail(ErrorKind::io, "write \"", folder.string(),
          "\": must be a folder or not exist, got a file");
   }
+  check_is_not_current(target, folder);
   fs::create_directories(parent_of(target), error);
   if (error) fail_io("write", folder, "the folder above must exist or be made", error.value());
 
@@ -273,7 +318,8 @@ void write_folder_atomically(const fs::path& folder,
   fill(fresh);
   sync_tree(fresh);
 
-  if (!existed) {
+  const FolderLock lock(parent_of(target));
+  if (!fs::exists(target, error)) {  // asked again: another thread may have made it
     if (rename(fresh.c_str(), target.c_str()) != 0) {
       fail_io("write", folder, "the complete folder must take its place", errno);
     }
@@ -281,7 +327,7 @@ void write_folder_atomically(const fs::path& folder,
   } else {
     const fs::path old = exchange_folders(fresh, target, may_swap);
     cleanup.keep();
-    move_rest(old, target);
+    move_rest(old, target, drop);
     fs::remove_all(old, error);
     if (error) {
       fail(ErrorKind::io, "write \"", folder.string(),

@@ -51,8 +51,9 @@ void save_safetensors(const std::filesystem::path& path, std::span<const TensorS
 }
 
 void save_folder(const std::filesystem::path& folder,
-                 const std::function<void(const std::filesystem::path&)>& fill) {
-  write_folder_atomically(folder, fill);
+                 const std::function<void(const std::filesystem::path&)>& fill,
+                 const std::vector<std::string>& drop) {
+  write_folder_atomically(folder, fill, drop);
 }
 
 }  // namespace fuseq::inline v0

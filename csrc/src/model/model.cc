@@ -215,11 +215,15 @@ void Model::save(const std::filesystem::path& folder) const {
                          copy_weight(ctx, slot, {destination.data(), dtype, shape_of(slot)});
                        }});
   }
-  write_folder_atomically(folder, [&](const std::filesystem::path& unfinished) {
+  const auto fill = [&](const std::filesystem::path& unfinished) {
     write_file_atomically(unfinished / "spec.json",
                           [this](FileWriter& file) { file.write(spec_to_json(spec())); });
     write_safetensors(unfinished / "model.safetensors", tensors, {{"format", "fuseq"}});
-  });
+  };
+  // Weights of an older model in other files.
+  write_folder_atomically(folder, fill,
+                          {"model.safetensors.index.json", "model-*-of-*.safetensors",
+                           "pytorch_model.bin*", "pytorch_model-*-of-*.bin"});
 }
 
 }  // namespace fuseq::inline v0

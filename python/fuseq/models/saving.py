@@ -9,6 +9,7 @@ from fuseq import _core
 from fuseq.models.families import FAMILIES
 from fuseq.presets import keras_format, native_format, transformers_format
 from fuseq.presets.load import open_preset
+from fuseq.presets.preset_files import PRESET_FILES
 from fuseq.tokenizers import BytePairTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ def save(task: "Task", folder: Path, form: str, max_shard_size: float) -> None:
 
     Args:
         task: What to write.
-        folder: Where; files in it that are not of a preset are kept.
+        folder: Where; old files of a preset in it go, others are kept.
         form: "keras_hub", "transformers" or "fuseq".
         max_shard_size: Gigabytes of the largest file of weights, in KerasHub's form.
 
     Raises:
-        ValueError: There is no such form, it cannot hold the task, or the folder holds another.
+        ValueError: There is no such form, it cannot hold the task, or the folder holds another, is
+            the current one or holds that.
         OSError: The system refused to write; an old folder is left as it was.
     """
     if form not in FORMATS:
@@ -36,9 +38,21 @@ def save(task: "Task", folder: Path, form: str, max_shard_size: float) -> None:
         )
     if not max_shard_size > 0:
         raise ValueError(f"save_to_preset: max_shard_size must be above 0, got {max_shard_size}")
+    _check_place(folder)
     _check_form(folder, form)
     write = {"keras_hub": _keras_hub, "transformers": _transformers, "fuseq": _fuseq}[form]
     write(task, folder, max_shard_size)
+
+
+def _check_place(folder: Path) -> None:
+    """A save puts a new folder in the place of the old; no process should stand in the old one."""
+    target = folder.resolve()
+    current = Path.cwd()
+    if target == current or target in current.parents:
+        raise ValueError(
+            f"save_to_preset: preset_dir must not be the current folder or hold it, got "
+            f'"{folder}". Name a folder below it, such as "preset"'
+        )
 
 
 def _check_form(folder: Path, form: str) -> None:
@@ -83,7 +97,7 @@ def _fuseq(task: "Task", folder: Path, max_shard_size: float) -> None:
         if task.preprocessor is not None:
             task.preprocessor.write_files(unfinished)
 
-    _core.save_folder(folder, fill)
+    _core.save_folder(folder, fill, PRESET_FILES)
 
 
 def _transformers(task: "Task", folder: Path, max_shard_size: float) -> None:
@@ -98,7 +112,7 @@ def _transformers(task: "Task", folder: Path, max_shard_size: float) -> None:
         if task.preprocessor is not None:
             _write_tokenizer(task.preprocessor.tokenizer, unfinished)
 
-    _core.save_folder(folder, fill)
+    _core.save_folder(folder, fill, PRESET_FILES)
 
 
 def _generation_config(task: "Task") -> dict[str, Any]:
@@ -132,6 +146,22 @@ def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         raise ValueError(
             "save_to_preset: the form of transformers must get a byte-pair tokenizer, got "
             f'{type(tokenizer).__name__}. Use format="fuseq"'
+        )
+    lost = [
+        name
+        for name, is_lost in (
+            ("sequence_length", tokenizer.sequence_length is not None),
+            (
+                "unsplittable_tokens",
+                not set(tokenizer.special_tokens) <= set(tokenizer.unsplittable_tokens),
+            ),
+        )
+        if is_lost
+    ]
+    if lost:
+        raise ValueError(
+            "save_to_preset: the form of transformers must hold every setting of the tokenizer, "
+            f'got others in {", ".join(lost)}. Use format="fuseq" or KerasHub\'s form'
         )
     config: dict[str, Any] = {
         "tokenizer_class": type(tokenizer).__name__,

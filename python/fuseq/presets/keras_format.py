@@ -116,6 +116,7 @@ def load_model(
     dtype: str | None,
     num_threads: int | None,
     cpu_isa: str,
+    spec: Spec | None = None,
 ) -> Model:
     """Loads a preset.
 
@@ -125,6 +126,7 @@ def load_model(
         dtype: "float32", "bfloat16" or None: bfloat16 if stored so, else float32.
         num_threads: Threads, or None for those of the machine.
         cpu_isa: "automatic", "avx512", "avx2" or "portable".
+        spec: What `read_spec` gave; None: it is read.
 
     Returns:
         The model, its weights packed.
@@ -135,7 +137,7 @@ def load_model(
         ImportError: h5py is not installed.
     """
     read_dtype(folder)  # a preset of int4 is told by its policy, not by odd shapes
-    spec = read_spec(folder, families)
+    spec = spec or read_spec(folder, families)
     family = _find_family(_config(folder), families, f'load "{folder / CONFIG_FILE}"')
     weights = keras_weights.load_weights(_weights_file(folder), spec, family)
     return Model.build(

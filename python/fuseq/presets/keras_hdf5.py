@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from fuseq._core import Tensor
 from fuseq.presets.checkpoint import checked_shard, read_json
+from fuseq.presets.keras_attributes import read_text
 from fuseq.presets.keras_sink import Sink
 
 Array = npt.NDArray[Any]
@@ -188,16 +189,20 @@ def _collect(files: ExitStack, path: Path, weights: Hdf5Weights) -> None:
     def visit(name: str, item: Any) -> None:  # noqa: ANN401
         key = "/".join(_RENAMED.get(part, part) for part in name.split("/"))
         if isinstance(item, h5py.Group):
-            if key.endswith("/vars") and "name" in item.attrs:
-                weights.layer_names[str(item.attrs["name"])] = key
+            parts = key.split("/")
+            if len(parts) >= 3 and parts[-3] == "layers" and parts[-1] == "vars":
+                layer_name = read_text(raw, item, "name")
+                if layer_name is not None:
+                    weights.layer_names[layer_name] = key
         elif item.is_virtual or item.external:
             references.append(key)
         else:
-            found.append((key, Stored(tuple(item.shape or ()), _keras_dtype(item), item)))
+            found.append((key, Stored(tuple(item.shape or ()), _keras_dtype(raw, item), item)))
 
     if not path.is_file():
         raise FileNotFoundError(f'load "{path}": the file must exist, got none')
     try:
+        raw = files.enter_context(path.open("rb"))
         files.enter_context(h5py.File(path, "r")).visititems(visit)
     except Exception as error:  # h5py raises many kinds for bad files
         raise _broken(path, error) from error
@@ -209,11 +214,12 @@ def _collect(files: ExitStack, path: Path, weights: Hdf5Weights) -> None:
         weights.arrays[key] = stored
 
 
-def _keras_dtype(dataset: Any) -> str:  # noqa: ANN401
-    if dataset.dtype.kind != "V":
+def _keras_dtype(raw: BinaryIO, dataset: Any) -> str:  # noqa: ANN401
+    """The dtype's name; of what is no number only Keras' bfloat16 is taken for one."""
+    if dataset.dtype != BFLOAT16:
         return str(dataset.dtype.name)
-    word = dataset.attrs.get("dtype", dataset.dtype.name)
-    return word.decode() if isinstance(word, bytes) else str(word)
+    word = read_text(raw, dataset, "dtype")
+    return "bfloat16" if word == "bfloat16" else str(dataset.dtype.name)
 
 
 def _strip_task(weights: Hdf5Weights) -> None:

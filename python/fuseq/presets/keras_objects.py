@@ -84,23 +84,31 @@ def engine_dtype(value: object, call: str) -> str | None:
     Raises:
         ValueError: The policy is not one of those, nor int8.
     """
-    found = {name for name in (_engine_name(one, call) for one in _policies(value)) if name}
+    found = {name for name in (_engine_name(one, call) for one in _policies(value, call)) if name}
     return "float32" if "float32" in found else next(iter(found), None)
 
 
-def _policies(value: object) -> Iterator[object]:
+def _policies(value: object, call: str) -> Iterator[object]:
     if isinstance(value, Mapping) and value.get("class_name") == "DTypePolicyMap":
-        config = value.get("config") or {}
+        config = _object_at(value, "config", call)
         yield config.get("default_policy")
-        yield from (config.get("policy_map") or {}).values()
+        yield from _object_at(config, "policy_map", call).values()
     else:
         yield value
+
+
+def _object_at(value: Mapping[str, Any], key: str, call: str) -> Mapping[str, Any]:
+    """A field of a policy that must be an object; empty where it is not there."""
+    found = value.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise ValueError(f"{call}: dtype: {key} must be an object, got {found!r}")
+    return found or {}
 
 
 def _engine_name(value: object, call: str) -> str | None:
     mode, name = None, value
     if isinstance(value, Mapping):
-        config = value.get("config") or {}
+        config = _object_at(value, "config", call)
         mode, name = config.get("mode"), config.get("name", config.get("source_name"))
     if isinstance(name, str) and "_from_" in name:  # as Keras names a quantised policy
         mode, name = name.split("_from_", 1)

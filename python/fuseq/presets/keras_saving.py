@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from re import fullmatch
 from typing import Any
 
 from fuseq import _core
@@ -22,6 +21,7 @@ from fuseq.presets.keras_objects import (
     bare_object,
     make_object,
 )
+from fuseq.presets.preset_files import PRESET_FILES, whole_file
 
 _VERSIONS = {"keras_version": "3.15.1", "keras_hub_version": "0.32.0"}  # whose form we write
 _NOT_HELD = (  # what the form does not say, and the model's logits do not depend on
@@ -50,7 +50,7 @@ def save(
     """Writes a preset that KerasHub opens; the folder appears when it is whole.
 
     Args:
-        folder: Replaced as a whole; other files in it are kept.
+        folder: Replaced as a whole: old files of a preset go, other files in it are kept.
         model: What is written, in the dtype that it has.
         family: The model's family.
         tokenizer: Has `get_config()` and `save_to_preset(folder)`; None: no tokenizer is written.
@@ -66,7 +66,6 @@ def save(
     known = keras_tables(family, "save_to_preset")
     check_spec(json.loads(model.spec), known, "save_to_preset")
     files = _files(model, known, tokenizer, preprocessor, task)
-    written: set[str] = set()
 
     def fill(unfinished: Path) -> None:
         for name, value in files.items():
@@ -75,10 +74,8 @@ def save(
         if tokenizer is not None:
             tokenizer.save_to_preset(unfinished)
         keras_weights.save_to_folder(unfinished, model, known, max_shard_size)
-        written.update(path.name for path in unfinished.iterdir())
 
-    _core.save_folder(folder, fill)
-    _remove_old_weights(Path(folder), written)
+    _core.save_folder(folder, fill, PRESET_FILES)
 
 
 def save_weights_h5(path: Path, model: Model, family: Family) -> None:
@@ -91,17 +88,14 @@ def save_weights_h5(path: Path, model: Model, family: Family) -> None:
 
     Raises:
         ValueError: KerasHub's form cannot hold the spec.
+        FileNotFoundError: There is no such folder.
         OSError: The system refused to write; an old file is left as it was.
         ImportError: h5py is not installed.
     """
     known = keras_tables(family, "save_weights")
     check_spec(json.loads(model.spec), known, "save_weights")
-    unfinished = path.with_name(f"{path.name}.tmp")
-    try:
+    with whole_file(path, "save_weights") as unfinished:
         keras_weights.save_weights(unfinished, model, known)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def check_spec(spec: Spec, family: KerasFamily, call: str) -> None:
@@ -192,15 +186,6 @@ def _checked_class(name: str, known: KerasClass, argument: str) -> KerasClass:
             f'got a {name}. Use format="fuseq"'
         )
     return known
-
-
-def _remove_old_weights(folder: Path, written: set[str]) -> None:
-    """Weights of an earlier model in the other form would be read in place of the new ones."""
-    fixed = (keras_weights.WEIGHTS_FILE, keras_weights.INDEX_FILE)
-    for path in folder.iterdir():
-        is_weights = path.name in fixed or fullmatch(keras_weights.SHARD_PATTERN, path.name)
-        if is_weights and path.name not in written:
-            path.unlink()
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -25,7 +25,6 @@ from fuseq.presets.keras_hdf5 import (
 
 WEIGHTS_FILE = "model.weights.h5"
 INDEX_FILE = "model.weights.json"
-SHARD_PATTERN = r"model_\d{5}\.weights\.h5"
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _FLOATS = ("float16", "float32", "float64", "bfloat16")

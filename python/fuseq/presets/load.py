@@ -2,9 +2,11 @@
 """Recognises what a folder holds and loads it."""
 
 import json
-from collections.abc import Mapping
-from copy import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy, deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,9 @@ from fuseq.presets.checkpoint import read_json
 from fuseq.presets.family import Family, Spec
 
 Form = Literal["keras_hub", "transformers", "fuseq"]
+_ARGUMENTS = ("dtype:", "num_threads:", "cpu_isa:")  # what the caller of load_model gave
+_MAX_ID = 2**31 - 1
+
 Rules = Literal["keras_hub", "transformers"]  # whose rules a task follows
 
 
@@ -34,9 +39,32 @@ class Preset:
     families: Mapping[str, Family]
 
     def read_spec(self) -> Spec:
-        """The spec, without what only the weights tell (a head bias, a head of its own)."""
+        """The spec, without what only the weights tell (a head bias, a head of its own).
+
+        Returns:
+            The caller's own copy; the files are read once.
+
+        Raises:
+            FileNotFoundError: A file is not there.
+            ValueError: A file is not what it should be; the message names it, or the folder.
+        """
+        return deepcopy(self._spec)
+
+    @cached_property  # it writes past the frozen class's __setattr__
+    def _spec(self) -> Spec:
+        with _naming(self.folder):
+            return self._read_spec()
+
+    def _read_spec(self) -> Spec:
         if self.form == "fuseq":
-            return native_format.read_spec(self.folder)
+            found = native_format.read_spec(self.folder)
+            if not found.get("family"):
+                path = self.folder / native_format.SPEC_FILE
+                raise ValueError(
+                    f'load "{path}": family must be a word such as '
+                    f"{' or '.join(self.families)}, got none. fuseq.load_model needs none"
+                )
+            return found
         if self.form == "keras_hub":
             return keras_format.read_spec(self.folder, self.families)
         spec = transformers_format.read_spec(self.folder, self.families)
@@ -46,17 +74,29 @@ class Preset:
     def load_model(
         self, *, dtype: str | None, num_threads: int | None, cpu_isa: str = "automatic"
     ) -> Model:
-        """The model, its weights packed."""
-        if self.form == "fuseq":
-            return native_format.load_model(
-                self.folder, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa
-            )
-        load = (
-            keras_format.load_model if self.form == "keras_hub" else transformers_format.load_model
-        )
-        return load(
-            self.folder, self.families, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa
-        )
+        """The model, its weights packed.
+
+        Args:
+            dtype: "float32", "bfloat16" or None: bfloat16 if stored so, else float32.
+            num_threads: Threads, or None for those of the machine.
+            cpu_isa: "automatic", "avx512", "avx2" or "portable".
+
+        Returns:
+            The model.
+
+        Raises:
+            FileNotFoundError: A file is not there.
+            ValueError: A file is not what it should be; the message names it, or the folder.
+            ImportError: A package that reads the form is not installed.
+        """
+        options: dict[str, Any] = {"dtype": dtype, "num_threads": num_threads, "cpu_isa": cpu_isa}
+        with _naming(self.folder):
+            if self.form == "fuseq":
+                return native_format.load_model(self.folder, **options)
+            if self.form == "keras_hub":
+                spec = self.read_spec()
+                return keras_format.load_model(self.folder, self.families, spec=spec, **options)
+            return transformers_format.load_model(self.folder, self.families, **options)
 
     def stored_dtype(self) -> str | None:
         """The dtype that the folder asks for; None: that of the weights."""
@@ -78,12 +118,25 @@ class Preset:
     def read_start_ids(self) -> list[int]:
         """`decoder_start_token_id` of transformers, then `forced_bos_token_id` if there is one."""
         config = read_json(self.folder / transformers_format.CONFIG_FILE)
-        fields = {**config, **(self.read_generation_config() or {})}
-        start = fields.get("decoder_start_token_id")
-        if start is None:
-            start = self.read_spec()["decoder_start_id"]
-        ids = [start, fields.get("forced_bos_token_id")]
-        return [id for id in ids if isinstance(id, int) and id >= 0]
+        settings = self.read_generation_config() or {}
+        ids = []
+        for name in ("decoder_start_token_id", "forced_bos_token_id"):
+            value = {**config, **settings}.get(name)
+            if value is None and name == "decoder_start_token_id":
+                start = self.read_spec()["decoder_start_id"]
+                value = start if start >= 0 else None
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_ID:
+                file = transformers_format.CONFIG_FILE
+                if name in settings:
+                    file = transformers_format.GENERATION_FILE
+                raise ValueError(
+                    f'load "{self.folder / file}": {name} must be a whole number >= 0 of 32 bits, '
+                    f"got {value!r}"
+                )
+            ids.append(value)
+        return ids
 
     def load_generation_options(
         self, *, is_seq2seq: bool | None = None
@@ -122,6 +175,25 @@ def open_preset(folder: str | PathLike[str], families: Mapping[str, Family]) -> 
         f'load "{path}": the folder must hold {native_format.SPEC_FILE} (ours) or '
         f"{transformers_format.CONFIG_FILE} (KerasHub or transformers), got {found}"
     )
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Puts the folder's name in front of errors that do not have it.
+
+    The engine tells some specs that it cannot run by a RuntimeError or a TypeError; a file that
+    holds one is a wrong file.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, TypeError) as error:
+        text = str(error)
+        if str(folder) in text and isinstance(error, ValueError):
+            raise
+        if text.startswith(_ARGUMENTS):
+            raise
+        where = "" if str(folder) in text else f'load "{folder}": '
+        raise ValueError(f"{where}{text}") from error
 
 
 def merge_options(base: GenerationOptions | None, fields: Mapping[str, Any]) -> GenerationOptions:

@@ -12,6 +12,7 @@ from fuseq import _core
 from fuseq._core import GenerationOptions, Model
 from fuseq.presets.checkpoint import read_json
 from fuseq.presets.family import Spec
+from fuseq.presets.preset_files import whole_file
 
 SPEC_FILE = "spec.json"
 GENERATION_FILE = "generation.json"
@@ -46,9 +47,8 @@ def load_generation_options(folder: Path) -> GenerationOptions | None:
 
 def save_generation_options(options: GenerationOptions, folder: Path) -> None:
     """Writes the settings beside a model that is there."""
-    unfinished = folder / f"{GENERATION_FILE}.tmp"
-    unfinished.write_text(options.to_json(), encoding="utf-8")
-    unfinished.replace(folder / GENERATION_FILE)
+    with whole_file(folder / GENERATION_FILE, "save") as unfinished:
+        unfinished.write_text(options.to_json(), encoding="utf-8")
 
 
 def write_task(folder: Path, class_name: str, rules: str) -> None:

@@ -13,6 +13,7 @@ from fuseq import _core
 from fuseq._core import Model, Tensor
 from fuseq.presets.checkpoint import SAFETENSORS_FILE, Tensors, read_json, read_tensors
 from fuseq.presets.family import Family, Source, Spec
+from fuseq.presets.preset_files import OTHER_WEIGHTS
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
@@ -52,8 +53,11 @@ def load_model(
 
 
 def save_model(model: Model, folder: str | PathLike[str], families: Mapping[str, Family]) -> None:
-    """Writes `config.json` and `model.safetensors`; the folder appears when it is whole."""
-    _core.save_folder(folder, writer(model, families))
+    """Writes `config.json` and `model.safetensors`; the folder appears when it is whole.
+
+    Weights in other files go, all else in the folder is kept.
+    """
+    _core.save_folder(folder, writer(model, families), OTHER_WEIGHTS)
 
 
 def writer(model: Model, families: Mapping[str, Family]) -> Callable[[Path], None]:
