@@ -43,7 +43,7 @@ def models() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def generate(model: Any, prompt: list[int], options: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401
+def generate(model: Any, prompt: list[int], options: dict[str, Any]) -> list[dict[str, Any]]:
     """transformers' hypotheses for one prompt, what follows the end id cut off."""
     ids = torch.tensor([prompt])
     output = model.generate(
@@ -64,7 +64,7 @@ def generate(model: Any, prompt: list[int], options: dict[str, Any]) -> list[dic
     return rows
 
 
-def record(model: Any, seed: int) -> dict[str, Any]:  # noqa: ANN401
+def record(model: Any, seed: int) -> dict[str, Any]:
     """Inputs and what comes out of them."""
     generator = torch.Generator().manual_seed(seed)
     vocab = model.config.vocab_size

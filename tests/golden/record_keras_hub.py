@@ -96,7 +96,7 @@ def random_weights(text: str, seed: int) -> dict[str, Array]:
     return weights
 
 
-def layer_variables(layer: Any) -> dict[str, Any]:  # noqa: ANN401
+def layer_variables(layer: Any) -> dict[str, Any]:
     """KerasHub's variables of one transformer layer under our names."""
     found = {}
     for ours, theirs in (("attn", "self"), ("cross_attn", "cross")):
@@ -117,7 +117,7 @@ def layer_variables(layer: Any) -> dict[str, Any]:  # noqa: ANN401
     return found
 
 
-def variables(backbone: Any) -> dict[str, Any]:  # noqa: ANN401
+def variables(backbone: Any) -> dict[str, Any]:
     """All variables of a backbone under our names."""
     found = {"embed.tokens": backbone.token_embedding.embeddings}
     if isinstance(backbone, keras_hub.models.BartBackbone):
@@ -145,7 +145,7 @@ def variables(backbone: Any) -> dict[str, Any]:  # noqa: ANN401
     return found
 
 
-def their_model(family: str, weights: dict[str, Array]) -> Any:  # noqa: ANN401
+def their_model(family: str, weights: dict[str, Array]) -> Any:
     """KerasHub's task with our weights."""
     is_bart = family == "bart"
     make = keras_hub.models.BartBackbone if is_bart else keras_hub.models.GPT2Backbone
@@ -180,7 +180,7 @@ class Models:
         self.theirs = their_model(family, weights)
         self.table = weights["embed.tokens"]
 
-    def inputs(self, encoder_ids: Ids, rows: Any, lengths: Ids) -> dict[str, Any]:  # noqa: ANN401
+    def inputs(self, encoder_ids: Ids, rows: Any, lengths: Ids) -> dict[str, Any]:
         """What KerasHub takes: rows of ids, each with as many true ids as `lengths` says."""
         ids = torch.tensor(rows, dtype=torch.int32)
         mask = torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]
@@ -213,7 +213,7 @@ class Models:
 
     def generate(
         self,
-        sampler: Any,  # noqa: ANN401
+        sampler: Any,
         encoder_ids: Ids,
         prompt: Ids,
         length: int,
@@ -263,7 +263,7 @@ def contrastive_step(
     }
 
 
-def rounded(values: Any) -> Any:  # noqa: ANN401
+def rounded(values: Any) -> Any:
     """Nested lists with six digits after the point."""
     return np.round(np.asarray(values, np.float64), 6).tolist()
 
@@ -353,12 +353,12 @@ TABLES = {
 STATES = np.round(np.random.default_rng(5).standard_normal((6, 4)), 3)
 
 
-def call(sampler: Any, case: dict[str, Any]) -> Any:  # noqa: ANN401
+def call(sampler: Any, case: dict[str, Any]) -> Any:
     """Calls a sampler by its protocol with a table as the model."""
     table = torch.tensor(TABLES[case["table"]], dtype=torch.float32)
     states = torch.tensor(STATES, dtype=torch.float32)
 
-    def next_logits(prompt: Any, cache: Any, index: Any) -> Any:  # noqa: ANN401
+    def next_logits(prompt: Any, cache: Any, index: Any) -> Any:
         last = prompt[:, int(index) - 1].long()
         return table[last], states[last], cache
 
@@ -513,7 +513,7 @@ def check_table_margins(case: dict[str, Any], options: dict[str, Any], output: l
 def write(name: str, head: dict[str, Any], cases: list[dict[str, Any]]) -> None:
     """Writes a file with one case per line."""
 
-    def line(value: Any) -> str:  # noqa: ANN401
+    def line(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"))
 
     parts = [f"{line(key)}:{line(value)}" for key, value in head.items()]

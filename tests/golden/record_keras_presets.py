@@ -39,7 +39,7 @@ def alphabet() -> list[str]:
     return [chr(byte) for byte in plain] + [chr(256 + i) for i in range(len(others))]
 
 
-def tokenizer(family: str) -> Any:  # noqa: ANN401
+def tokenizer(family: str) -> Any:
     """A byte-level tokenizer with a few merges."""
     words = [*alphabet(), *(merge.replace(" ", "") for merge in MERGES)]
     tokens = ["<s>", "<pad>", "</s>", *words] if family == "bart" else [*words, "<|endoftext|>"]
@@ -53,7 +53,7 @@ def is_word(token: str) -> bool:
     return all(letter == "Ġ" or letter in "abcdefghijklmnopqrstuvwxyz" for letter in token)
 
 
-def make_task(family: str, layers: int, dtype: str | None = None, quantise: bool = False) -> Any:  # noqa: ANN401
+def make_task(family: str, layers: int, dtype: str | None = None, quantise: bool = False) -> Any:
     """A model whose weights depend on nothing but their names."""
     words = tokenizer(family)
     kind = MODELS.BartBackbone if family == "bart" else MODELS.GPT2Backbone
@@ -94,7 +94,7 @@ def pad(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return ids, mask
 
 
-def logits(task: Any, family: str) -> list[list[list[float]]]:  # noqa: ANN401
+def logits(task: Any, family: str) -> list[list[list[float]]]:
     """The logits of every position that counts, of every fifth id."""
     ids, mask = pad(ROWS["decoder"])
     inputs = {"token_ids": ids, "padding_mask": mask}
@@ -113,12 +113,12 @@ def logits(task: Any, family: str) -> list[list[list[float]]]:  # noqa: ANN401
     ]
 
 
-def ids_of(words: Any, text: str) -> list[int]:  # noqa: ANN401
+def ids_of(words: Any, text: str) -> list[int]:
     """A text's ids."""
     return [int(i) for i in keras.ops.convert_to_numpy(words(text))]
 
 
-def generate(task: Any, family: str) -> dict[str, Any]:  # noqa: ANN401
+def generate(task: Any, family: str) -> dict[str, Any]:
     """Greedy outputs of each prompt, alone: as text and as ids up to the first stop id."""
     task.compile(sampler="greedy")
     words = task.preprocessor.tokenizer
@@ -135,7 +135,7 @@ def generate(task: Any, family: str) -> dict[str, Any]:  # noqa: ANN401
     return {"prompts": PROMPTS, "max_length": MAX_LENGTH, "texts": texts, "ids": rows}
 
 
-def record(name: str, task: Any, family: str, reload: bool = False, **options: Any) -> None:  # noqa: ANN401
+def record(name: str, task: Any, family: str, reload: bool = False, **options: Any) -> None:
     """Writes one preset and what KerasHub computes with it."""
     folder = FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)

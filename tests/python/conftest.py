@@ -29,7 +29,7 @@ def test_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def bart_tiny(golden: Path) -> Any:  # noqa: ANN401
+def bart_tiny(golden: Path) -> Any:
     """The tiny BART in our own format."""
     import fuseq
 
@@ -37,7 +37,7 @@ def bart_tiny(golden: Path) -> Any:  # noqa: ANN401
 
 
 @pytest.fixture(scope="session")
-def gpt2_tiny(golden: Path) -> Any:  # noqa: ANN401
+def gpt2_tiny(golden: Path) -> Any:
     """The tiny GPT-2 in our own format."""
     import fuseq
 

@@ -36,7 +36,7 @@ CASES = {  # form of the file: dtype, size of a shard in GB
 # --- in the Python of fuseq -----------------------------------------------------------------------
 
 
-def make_model(family: str, dtype: str) -> Any:  # noqa: ANN401
+def make_model(family: str, dtype: str) -> Any:
     """A random model; more than ten layers, so that their order by name and number differ."""
     from fuseq import _core
     from fuseq.models.families import FAMILIES
@@ -63,7 +63,7 @@ def make_model(family: str, dtype: str) -> Any:  # noqa: ANN401
     return _core.Model.build(spec, weights, dtype=dtype, num_threads=1)
 
 
-def our_logits(model: Any) -> list[Any]:  # noqa: ANN401
+def our_logits(model: Any) -> list[Any]:
     """Of every row alone."""
     from fuseq import _core
 
@@ -120,7 +120,7 @@ def read(folder: Path, models: dict[str, Any]) -> dict[str, Any]:
     from fuseq.models.families import FAMILIES
     from fuseq.presets import keras_format
 
-    def load(path: Path) -> Any:  # noqa: ANN401
+    def load(path: Path) -> Any:
         return keras_format.load_model(
             path, FAMILIES, dtype="float32", num_threads=1, cpu_isa="automatic"
         )
@@ -181,7 +181,7 @@ def pad(rows: list[list[int]]) -> tuple[Any, Any]:
     return ids, mask
 
 
-def largest_difference(task: Any, family: str, expected: list[Any]) -> float:  # noqa: ANN401
+def largest_difference(task: Any, family: str, expected: list[Any]) -> float:
     """Of KerasHub's logits and ours."""
     import keras
 
@@ -202,7 +202,7 @@ def largest_difference(task: Any, family: str, expected: list[Any]) -> float:  #
     )
 
 
-def make_backbone(model: Any) -> Any:  # noqa: ANN401
+def make_backbone(model: Any) -> Any:
     """Another backbone like this one, computing in float32, with random weights."""
     return type(model)(**{**model.get_config(), "dtype": "float32"})
 

@@ -58,7 +58,7 @@ def write_native(folder: Path) -> None:
     random = np.random.default_rng(0)
     spec = validate_spec(json.dumps(bart.spec({})))
 
-    def make(shape: tuple[int, ...], is_norm: bool) -> Any:  # noqa: ANN401
+    def make(shape: tuple[int, ...], is_norm: bool) -> Any:
         values = random.standard_normal(shape, dtype=np.float32) / math.sqrt(shape[-1])
         return Tensor(1 + values if is_norm else values)
 

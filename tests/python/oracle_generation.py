@@ -81,7 +81,7 @@ class Tally:
 class Pair:
     """One random model, in transformers and in ours."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401
+    def __init__(self, model: Any) -> None:
         """Carries the model over through a folder."""
         self.oracle = model
         self.oracle.generation_config = GenerationConfig()

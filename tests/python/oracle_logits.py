@@ -70,13 +70,13 @@ FULL_SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 Rows = list[tuple[list[int], list[int]]]  # encoder ids, decoder ids
 
 
-def make_model(shape: str, seed: int = 1) -> Any:  # noqa: ANN401
+def make_model(shape: str, seed: int = 1) -> Any:
     """The random model of one of the shapes above."""
     kind, fields = {**SHAPES, **FULL_SHAPES}[shape]
     return getattr(oracle_models, kind)(seed, **fields)
 
 
-def make_rows(model: Any, count: int, longest: int, seed: int = 2) -> Rows:  # noqa: ANN401
+def make_rows(model: Any, count: int, longest: int, seed: int = 2) -> Rows:
     """Ragged prompts; the first is as long as can be, the second has one id."""
     generator = torch.Generator().manual_seed(seed)
     vocab = model.config.vocab_size
@@ -90,7 +90,7 @@ def make_rows(model: Any, count: int, longest: int, seed: int = 2) -> Rows:  # n
     return rows
 
 
-def oracle(model: Any, row: tuple[list[int], list[int]]) -> np.ndarray:  # noqa: ANN401
+def oracle(model: Any, row: tuple[list[int], list[int]]) -> np.ndarray:
     """transformers' logits [T, V] of one row alone."""
     source, ids = row
     with torch.no_grad():
@@ -101,7 +101,7 @@ def oracle(model: Any, row: tuple[list[int], list[int]]) -> np.ndarray:  # noqa:
     return output.logits[0].numpy()
 
 
-def forward(model: fuseq.Model, rows: Rows, **options: Any) -> list[np.ndarray]:  # noqa: ANN401
+def forward(model: fuseq.Model, rows: Rows, **options: Any) -> list[np.ndarray]:
     """Our logits of all rows in one ragged batch, split again."""
     session = fuseq.Session(model, **options)
     prompts = [fuseq.Prompt(source, ids) for source, ids in rows]
@@ -110,7 +110,7 @@ def forward(model: fuseq.Model, rows: Rows, **options: Any) -> list[np.ndarray]:
     return np.split(logits, ends[:-1])
 
 
-def largest_difference(model: Any, ours: fuseq.Model, rows: Rows) -> float:  # noqa: ANN401
+def largest_difference(model: Any, ours: fuseq.Model, rows: Rows) -> float:
     """The largest difference of logits, as a part of the largest logit."""
     expected = [oracle(model, row) for row in rows]
     scale = max(float(np.abs(logits).max()) for logits in expected)

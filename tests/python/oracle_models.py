@@ -34,7 +34,7 @@ def fill(model: torch.nn.Module, seed: int, gain: float) -> None:
             parameter.copy_(noise)
 
 
-def bart(seed: int, *, gain: float = 1.0, eos_bias: float = 0.0, **fields: Any) -> Any:  # noqa: ANN401
+def bart(seed: int, *, gain: float = 1.0, eos_bias: float = 0.0, **fields: Any) -> Any:
     """A random BART; `eos_bias` is added to the end id's logit, all other biases are small."""
     defaults = {
         "vocab_size": 600,
@@ -65,7 +65,7 @@ def bart(seed: int, *, gain: float = 1.0, eos_bias: float = 0.0, **fields: Any) 
     return model
 
 
-def gpt2(seed: int, *, gain: float = 1.0, eos_bias: float = 0.0, **fields: Any) -> Any:  # noqa: ANN401
+def gpt2(seed: int, *, gain: float = 1.0, eos_bias: float = 0.0, **fields: Any) -> Any:
     """A random GPT-2; a direction that all last states share lifts the end id's logit."""
     defaults = {
         "vocab_size": 600,
@@ -88,7 +88,7 @@ def gpt2(seed: int, *, gain: float = 1.0, eos_bias: float = 0.0, **fields: Any) 
     return model
 
 
-def save(model: Any, folder: Path) -> Path:  # noqa: ANN401
+def save(model: Any, folder: Path) -> Path:
     """Writes a transformers folder and returns it."""
     model.save_pretrained(folder)
     return folder

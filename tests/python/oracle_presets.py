@@ -56,7 +56,7 @@ SMALL_BART = {"max_position_embeddings": 160}
 SMALL_GPT2 = {"n_positions": 160}
 
 
-def folder_of(model: Any, settings: dict[str, Any], folder: Path) -> Path:  # noqa: ANN401
+def folder_of(model: Any, settings: dict[str, Any], folder: Path) -> Path:
     """A transformers folder with these settings."""
     ids = {
         name: getattr(model.config, name, None)
@@ -66,7 +66,7 @@ def folder_of(model: Any, settings: dict[str, Any], folder: Path) -> Path:  # no
     return oracle_models.save(model, folder)
 
 
-def theirs(model: Any, prompt: list[int]) -> list[int]:  # noqa: ANN401
+def theirs(model: Any, prompt: list[int]) -> list[int]:
     """What `generate` gives without arguments, cut after the end id."""
     ids = torch.tensor([prompt])
     row = model.generate(ids, attention_mask=torch.ones_like(ids))[0].tolist()
@@ -76,7 +76,7 @@ def theirs(model: Any, prompt: list[int]) -> list[int]:  # noqa: ANN401
     return [int(token) for token in row]
 
 
-def compare_ids(model: Any, settings: dict[str, Any], count: int, seed: int) -> dict[str, Any]:  # noqa: ANN401
+def compare_ids(model: Any, settings: dict[str, Any], count: int, seed: int) -> dict[str, Any]:
     """Prompts of which all ids are equal, of `count`."""
     generator = torch.Generator().manual_seed(seed)
     vocab = model.config.vocab_size
@@ -92,7 +92,7 @@ def compare_ids(model: Any, settings: dict[str, Any], count: int, seed: int) -> 
     return {"prompts": count, "equal": equal, "shortest": min(lengths), "longest": max(lengths)}
 
 
-def their_distribution(model: Any, prompt: list[int]) -> np.ndarray[Any, Any]:  # noqa: ANN401
+def their_distribution(model: Any, prompt: list[int]) -> np.ndarray[Any, Any]:
     """The next id's probabilities after all of transformers' processors."""
     ids = torch.tensor([prompt])
     output = model.generate(
@@ -104,7 +104,7 @@ def their_distribution(model: Any, prompt: list[int]) -> np.ndarray[Any, Any]:  
 
 
 def compare_distribution(
-    model: Any,  # noqa: ANN401
+    model: Any,
     settings: dict[str, Any],
     draws: int,
     seed: int,

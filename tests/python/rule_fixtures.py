@@ -20,7 +20,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
 
     made: dict[str, Path] = {}
 
-    def of(family: str = "bart", settings: dict[str, Any] | None = None, **more: Any) -> Path:  # noqa: ANN401
+    def of(family: str = "bart", settings: dict[str, Any] | None = None, **more: Any) -> Path:
         key = repr((family, settings, sorted(more.items())))
         if key not in made:
             folder = tmp_path_factory.mktemp(family)
@@ -46,7 +46,7 @@ def oracle_of(folder_of: FolderOf) -> OracleOf:
 
 
 @pytest.fixture(params=KINDS)
-def either_task(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401
+def either_task(request: pytest.FixtureRequest) -> Any:
     """A BART of each kind that writes greedily."""
     if request.param == "keras_hub":
         return keras()

@@ -28,14 +28,14 @@ OracleOf = Callable[[Path], "Oracle"]
 KINDS = ("keras_hub", "transformers")
 
 
-def keras(name: str = "bart_032", sampler: object = "greedy", **arguments: Any) -> Any:  # noqa: ANN401
+def keras(name: str = "bart_032", sampler: object = "greedy", **arguments: Any) -> Any:
     """A recorded preset of KerasHub as a task."""
     lm = fuseq.CausalLM.from_preset(keras_presets.FOLDER / name, num_threads=1, **arguments)
     lm.compile(sampler=sampler)
     return lm
 
 
-def task(folder: Path, sampler: object = "preset", **arguments: Any) -> Any:  # noqa: ANN401
+def task(folder: Path, sampler: object = "preset", **arguments: Any) -> Any:
     """A folder as a task."""
     lm = fuseq.CausalLM.from_preset(folder, num_threads=1, **arguments)
     lm.compile(sampler=sampler)
@@ -43,12 +43,12 @@ def task(folder: Path, sampler: object = "preset", **arguments: Any) -> Any:  # 
 
 
 def check_equal(
-    lm: Any,  # noqa: ANN401
+    lm: Any,
     theirs: "Oracle",
     decoder_text: str | None = None,
     *,
     texts: list[str] = TEXTS,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> None:
     """Texts, ids and scores of beams are those of transformers."""
     inputs: Any = texts

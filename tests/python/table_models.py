@@ -15,7 +15,7 @@ TABLE = RANDOM.standard_normal((VOCAB, VOCAB)).astype(np.float32) * 2
 STATES = RANDOM.standard_normal((VOCAB, 4)).astype(np.float32)
 
 
-def model(table: Array, states: Array | None = None, calls: list[int] | None = None) -> Any:  # noqa: ANN401
+def model(table: Array, states: Array | None = None, calls: list[int] | None = None) -> Any:
     """A function for `next` that knows only the last id."""
 
     def next(prompt: Array, cache: object, index: int) -> tuple[Array, Array | None, object]:
@@ -37,7 +37,7 @@ def padded(prompts: Sequence[Sequence[int]], length: int = LENGTH, pad: int = 0)
     return rows, mask, min(len(prompt) for prompt in prompts)
 
 
-def call(sampler: Sampler, next: Any, prompts: Sequence[Sequence[int]], **more: Any) -> Any:  # noqa: ANN401
+def call(sampler: Sampler, next: Any, prompts: Sequence[Sequence[int]], **more: Any) -> Any:
     rows, mask, index = padded(prompts)
     return sampler(next, rows, index=index, mask=mask, **more)
 
@@ -64,7 +64,7 @@ class Second(Sampler):
         return np.argsort(-probabilities, axis=-1)[:, 1]
 
 
-def engine_model(engine: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def engine_model(engine: Any) -> tuple[Any, Any]:
     """`next` with a decoder of the engine, without a cache, and the states of prompts."""
     session = fuseq.Session(engine, num_threads=1)
 

@@ -47,7 +47,7 @@ def test_gpt2_gives_states_of_its_one_stack() -> None:
 
 
 @pytest.mark.parametrize("make", [bart, gpt2])
-def test_padding_changes_no_states(make: Any) -> None:  # noqa: ANN401
+def test_padding_changes_no_states(make: Any) -> None:
     task = make()
     arrays, _, _ = ids_of(task)
     found = task(arrays)
@@ -90,7 +90,7 @@ def test_a_config_has_keras_hubs_arguments_and_makes_an_equal_backbone(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_positional_arguments_are_those_of_keras_hub(kind: Any) -> None:  # noqa: ANN401
+def test_positional_arguments_are_those_of_keras_hub(kind: Any) -> None:
     backbone = kind(270, 2, 4, 16, 32, 0.25, 40, "bfloat16")
     wanted = {**SMALL, "num_heads": 4, "dropout": 0.25, "max_sequence_length": 40}
     assert {name: getattr(backbone, name) for name in wanted} == wanted
@@ -117,7 +117,7 @@ def test_weights_are_counted_as_keras_hub_counts_them(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_are_drawn_at_random_once(kind: Any) -> None:  # noqa: ANN401
+def test_weights_are_drawn_at_random_once(kind: Any) -> None:
     one, two = kind(**SMALL), kind(**SMALL)
     first = one.model.weight("embed.tokens").numpy()
     assert one.model is one.model
@@ -127,7 +127,7 @@ def test_weights_are_drawn_at_random_once(kind: Any) -> None:  # noqa: ANN401
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16", {"config": {"name": "bfloat16"}}])
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_can_be_bfloat16(kind: Any, dtype: object) -> None:  # noqa: ANN401
+def test_weights_can_be_bfloat16(kind: Any, dtype: object) -> None:
     backbone = kind(**SMALL, dtype=dtype)
     assert backbone.dtype == "bfloat16"
     assert backbone.model.weight("embed.tokens").dtype == "bfloat16"

@@ -33,7 +33,7 @@ def test_an_empty_list_gives_an_empty_list(bart_tiny: fuseq.Model, gpt2_tiny: fu
 )
 def test_a_bad_prompt_is_named(
     bart_tiny: fuseq.Model,
-    prompt: Any,  # noqa: ANN401
+    prompt: Any,
     error: type[Exception],
     message: str,
 ) -> None:
@@ -107,6 +107,6 @@ def test_an_unknown_weight_is_named(gpt2_tiny: fuseq.Model) -> None:
 
 
 @pytest.mark.parametrize("threads", [-1, 5000])
-def test_threads_out_of_range_are_an_error(golden: Any, threads: int) -> None:  # noqa: ANN401
+def test_threads_out_of_range_are_an_error(golden: Any, threads: int) -> None:
     with pytest.raises(ValueError, match="num_threads"):
         fuseq.load_model(golden / "gpt2_tiny", num_threads=threads)

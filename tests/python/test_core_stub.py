@@ -32,7 +32,7 @@ def declared(node: ast.stmt) -> list[str]:
     return []
 
 
-def public(thing: Any) -> set[str]:  # noqa: ANN401
+def public(thing: Any) -> set[str]:
     return {name for name in dir(thing) if not name.startswith("_")}
 
 

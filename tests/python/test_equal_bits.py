@@ -19,7 +19,7 @@ SHAPES = ["bart odd", "bart medium", "gpt2 medium"]
 
 
 @pytest.fixture(scope="module", params=SHAPES)
-def made(request: Any, tmp_path_factory: Any) -> Any:  # noqa: ANN401
+def made(request: Any, tmp_path_factory: Any) -> Any:
     model = oracle_logits.make_model(request.param)
     folder = oracle_models.save(model, tmp_path_factory.mktemp("model"))
     return folder, oracle_logits.make_rows(model, 6, 50)
@@ -31,7 +31,7 @@ def assert_same(a: list[np.ndarray], b: list[np.ndarray]) -> None:
         assert np.array_equal(x, y)
 
 
-def test_a_ragged_batch_equals_its_rows_alone(made: Any) -> None:  # noqa: ANN401
+def test_a_ragged_batch_equals_its_rows_alone(made: Any) -> None:
     folder, rows = made
     model = fuseq.load_model(folder, num_threads=2)
     together = oracle_logits.forward(model, rows)
@@ -39,7 +39,7 @@ def test_a_ragged_batch_equals_its_rows_alone(made: Any) -> None:  # noqa: ANN40
 
 
 @pytest.mark.parametrize("pieces", [(1,) * 50, (7, 1, 1, 30, 2, 9), (49, 1)])
-def test_a_cached_row_equals_an_uncached_one(made: Any, pieces: tuple[int, ...]) -> None:  # noqa: ANN401
+def test_a_cached_row_equals_an_uncached_one(made: Any, pieces: tuple[int, ...]) -> None:
     folder, rows = made
     model = fuseq.load_model(folder, num_threads=2)
     source, ids = rows[0]
@@ -54,7 +54,7 @@ def test_a_cached_row_equals_an_uncached_one(made: Any, pieces: tuple[int, ...])
     assert_same(oracle_logits.forward(model, [rows[0]]), [np.concatenate(outputs)])
 
 
-def test_any_number_of_threads_gives_equal_logits(made: Any) -> None:  # noqa: ANN401
+def test_any_number_of_threads_gives_equal_logits(made: Any) -> None:
     folder, rows = made
     results = [
         oracle_logits.forward(fuseq.load_model(folder, num_threads=count), rows)
@@ -71,7 +71,7 @@ def needs(isa: str) -> None:
         pytest.skip(f"this machine has no {isa}")
 
 
-def test_avx2_equals_avx512(made: Any) -> None:  # noqa: ANN401
+def test_avx2_equals_avx512(made: Any) -> None:
     needs("avx2")
     needs("avx512")
     folder, rows = made
@@ -82,7 +82,7 @@ def test_avx2_equals_avx512(made: Any) -> None:  # noqa: ANN401
     assert_same(*results)
 
 
-def test_portable_code_is_near_the_others(made: Any) -> None:  # noqa: ANN401
+def test_portable_code_is_near_the_others(made: Any) -> None:
     folder, rows = made
     results = [
         oracle_logits.forward(fuseq.load_model(folder, num_threads=1, cpu_isa=isa), rows[:2])

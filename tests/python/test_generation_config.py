@@ -218,7 +218,7 @@ def load(folders: dict[str, Path], tmp_path: Path) -> Loader:
     """Loads a model with these settings: `load("bart", generation_config={...}, config={...})`."""
     import transformers
 
-    def make(kind: str, *, drop: tuple[str, ...] = (), **files: Fields | None) -> Any:  # noqa: ANN401
+    def make(kind: str, *, drop: tuple[str, ...] = (), **files: Fields | None) -> Any:
         folder = tmp_path / kind
         shutil.copytree(folders[kind], folder)
         (folder / "generation_config.json").unlink()
@@ -249,7 +249,7 @@ ATTRIBUTES: dict[str, str] = {
 BANS = {"SuppressTokensLogitsProcessor": "suppress_tokens"}
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401
+def plain(value: Any) -> Any:
     """A tensor as numbers."""
     value = value.tolist() if hasattr(value, "tolist") else value
     return value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -260,11 +260,11 @@ def bounded(min_length: int, prompt_length: int, max_length: int) -> int:
     return min(min_length, max_length) if min_length > prompt_length else 0
 
 
-def effect_in_transformers(model: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> Fields:  # noqa: ANN401
+def effect_in_transformers(model: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> Fields:
     """What `model.generate(input)` is about to do, read where its decode loop begins."""
     import torch
 
-    def stop(_: object, input_ids: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def stop(_: object, input_ids: Any, **kwargs: Any) -> None:
         raise Reached(input_ids, kwargs["logits_processor"], kwargs["generation_config"])
 
     for method in ("_sample", "_beam_search"):

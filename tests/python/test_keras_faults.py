@@ -19,7 +19,7 @@ pytest_plugins = ("rule_fixtures",)
 TEXTS = ["the fox", "a quick inn", "the quick brown fox over the wall"]
 
 
-def ids_of(rows: Any) -> list[list[int]]:  # noqa: ANN401
+def ids_of(rows: Any) -> list[list[int]]:
     """The ids of `Generation`s."""
     return [row.token_ids for row in rows]
 
@@ -117,7 +117,7 @@ def test_an_end_id_left_behind_the_prompts_mask_does_not_stop_the_first_step() -
 # ---- beams; KerasHub's go on after the end id and have no length penalty ----
 
 
-def log_probs(lm: Any, source: list[int], row: list[int]) -> np.ndarray[Any, Any]:  # noqa: ANN401
+def log_probs(lm: Any, source: list[int], row: list[int]) -> np.ndarray[Any, Any]:
     """The log-probabilities of the next id after every id of a row, [T, V]."""
     logits = lm({"encoder_token_ids": [source], "decoder_token_ids": [row]})[0]
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
@@ -126,7 +126,7 @@ def log_probs(lm: Any, source: list[int], row: list[int]) -> np.ndarray[Any, Any
 
 
 def best_row(
-    lm: Any,  # noqa: ANN401
+    lm: Any,
     source: list[int],
     start: list[int],
     stops: list[int],
@@ -247,7 +247,7 @@ def test_nothing_of_a_transformers_checkpoint_is_ignored(
 
 # KerasHub: back to 1024, since they are not written.
 @pytest.mark.parametrize("form", ["keras_hub", "transformers", "fuseq"])
-def test_the_preprocessors_lengths_are_saved(form: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_the_preprocessors_lengths_are_saved(form: Any, tmp_path: Path) -> None:
     lm = keras(encoder_sequence_length=13, decoder_sequence_length=11)
     lm.save_to_preset(tmp_path / form, format=form)
     other = fuseq.Seq2SeqLM.from_preset(tmp_path / form)
@@ -330,7 +330,7 @@ class Dataset:
     ],
     ids=["tuple", "array", "objects", "bytes", "dataset", "iterator"],
 )
-def test_every_kind_of_texts_gives_the_same_results(name: str, inputs: Any) -> None:  # noqa: ANN401
+def test_every_kind_of_texts_gives_the_same_results(name: str, inputs: Any) -> None:
     lm = keras(name)
     if isinstance(inputs, Iterator):
         inputs = iter([TEXTS[:1], TEXTS[1:]])  # one for each test

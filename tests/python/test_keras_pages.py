@@ -176,7 +176,7 @@ def offline(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def check_row(row: Any, longest: int, starts: list[int]) -> None:  # noqa: ANN401
+def check_row(row: Any, longest: int, starts: list[int]) -> None:
     """A `Generation` that begins as it should and is no longer than asked."""
     assert row.token_ids[: len(starts)] == starts
     assert len(starts) < len(row.token_ids) <= longest

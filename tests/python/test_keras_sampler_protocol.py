@@ -42,29 +42,29 @@ def ids(text: str) -> list[int]:
     return [ascii_lowercase.index(letter) for letter in text]
 
 
-def texts(rows: Any) -> list[str]:  # noqa: ANN401
+def texts(rows: Any) -> list[str]:
     return ["".join(ascii_lowercase[id] for id in row) for row in np.asarray(rows)]
 
 
-def spelling(prompt: Any, cache: Any, index: int) -> tuple[Any, Any, Any]:  # noqa: ANN401
+def spelling(prompt: Any, cache: Any, index: int) -> tuple[Any, Any, Any]:
     """Logits that leave no choice but the cache's letter."""
     return np.eye(VOCAB)[cache[:, index]] * 1e9, np.ones((len(prompt), DIM)), cache
 
 
-def always(logits: Any) -> Callable[..., Any]:  # noqa: ANN401
+def always(logits: Any) -> Callable[..., Any]:
     """A model that never changes its mind."""
 
-    def next(prompt: Any, cache: Any, index: int) -> tuple[Any, Any, Any]:  # noqa: ANN401
+    def next(prompt: Any, cache: Any, index: int) -> tuple[Any, Any, Any]:
         return np.tile(logits, (len(prompt), 1)), np.ones((len(prompt), DIM)), cache
 
     return next
 
 
-def prompt(letter: str = "z", rows: int = 1) -> Any:  # noqa: ANN401
+def prompt(letter: str = "z", rows: int = 1) -> Any:
     return np.full((rows, LENGTH), ids(letter))
 
 
-def hidden(rows: int = 1) -> Any:  # noqa: ANN401
+def hidden(rows: int = 1) -> Any:
     return np.ones((rows, LENGTH, DIM))
 
 
@@ -138,7 +138,7 @@ def test_all_beams_come_in_order_of_their_scores() -> None:
 
 
 def test_a_model_with_one_row_for_all_beams_is_an_error() -> None:
-    def next(prompt: Any, cache: Any, index: int) -> tuple[Any, Any, Any]:  # noqa: ANN401
+    def next(prompt: Any, cache: Any, index: int) -> tuple[Any, Any, Any]:
         return FALLING[None], None, cache
 
     with pytest.raises(ValueError, match=r"next: must return logits \[5, V\], got \[1, 26\]"):
@@ -149,7 +149,7 @@ def test_likeness_alone_decides_where_alpha_is_one() -> None:
     favourite = ids("h")[0]
     draw = np.random.default_rng(4)
 
-    def next(prompt: Any, cache: Any, index: int) -> tuple[Any, Any, Any]:  # noqa: ANN401
+    def next(prompt: Any, cache: Any, index: int) -> tuple[Any, Any, Any]:
         logits = np.ones((len(prompt), VOCAB)) + 1e9 * np.eye(VOCAB)[favourite]
         is_favourite = prompt[:, index - 1] == favourite  # whose states are like all before
         states = draw.uniform(size=(len(prompt), DIM))

@@ -16,19 +16,19 @@ import oracle_models
 
 
 @pytest.fixture(scope="module", params=oracle_logits.SHAPES)
-def pair(request: Any, tmp_path_factory: Any) -> Any:  # noqa: ANN401
+def pair(request: Any, tmp_path_factory: Any) -> Any:
     model = oracle_logits.make_model(request.param)
     return model, oracle_models.save(model, tmp_path_factory.mktemp("model"))
 
 
-def test_ragged_float32_logits_equal_those_of_transformers(pair: Any) -> None:  # noqa: ANN401
+def test_ragged_float32_logits_equal_those_of_transformers(pair: Any) -> None:
     model, folder = pair
     rows = oracle_logits.make_rows(model, 5, 60)
     ours = fuseq.load_model(folder, num_threads=2)
     assert oracle_logits.largest_difference(model, ours, rows) < oracle_logits.TOLERANCE
 
 
-def test_bfloat16_logits_are_near_those_of_transformers(pair: Any) -> None:  # noqa: ANN401
+def test_bfloat16_logits_are_near_those_of_transformers(pair: Any) -> None:
     model, folder = pair
     rows = oracle_logits.make_rows(model, 3, 20)
     ours = fuseq.load_model(folder, num_threads=1, dtype="bfloat16")

@@ -65,7 +65,7 @@ def test_linear_takes_transposed_and_bfloat16_weights() -> None:
     assert not np.array_equal(rounded, expected)
 
 
-def plain_attention(q: Any, k: Any, v: Any, visible: Any) -> np.ndarray:  # noqa: ANN401
+def plain_attention(q: Any, k: Any, v: Any, visible: Any) -> np.ndarray:
     repeat = q.shape[2] // k.shape[2]
     k, v = np.repeat(k, repeat, 2), np.repeat(v, repeat, 2)
     scores = np.einsum("bthe,bshe->bhts", q, k) / np.sqrt(q.shape[-1])
@@ -180,6 +180,6 @@ def test_a_context_of_ones_own_is_used() -> None:
         (lambda: ops.log_softmax([1.0]), TypeError, "list"),
     ],
 )  # fmt: skip
-def test_bad_operands_are_named(call: Any, error: type[Exception], message: str) -> None:  # noqa: ANN401
+def test_bad_operands_are_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()

@@ -11,10 +11,13 @@ import pytest
 from fuseq.models import (
     BartSeq2SeqLMPreprocessor,
     CausalLMPreprocessor,
+    GPT2Backbone,
+    GPT2CausalLM,
     GPT2CausalLMPreprocessor,
     Preprocessor,
     Seq2SeqLMPreprocessor,
 )
+from fuseq.models.dtypes import engine_dtype
 from fuseq.tokenizers import BartTokenizer, GPT2Tokenizer
 from tiny_tasks import BART, GPT2
 
@@ -30,17 +33,17 @@ SOURCE_MASK = [[1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1, 
 LINES = ["the fox", "", "a fox in the inn"]
 
 
-def bart(**arguments: Any) -> BartSeq2SeqLMPreprocessor:  # noqa: ANN401
+def bart(**arguments: Any) -> BartSeq2SeqLMPreprocessor:
     lengths = {"encoder_sequence_length": 7, "decoder_sequence_length": 6, **arguments}
     return BartSeq2SeqLMPreprocessor(BartTokenizer.from_preset(BART), **lengths)
 
 
-def gpt2(**arguments: Any) -> GPT2CausalLMPreprocessor:  # noqa: ANN401
+def gpt2(**arguments: Any) -> GPT2CausalLMPreprocessor:
     lengths = {"sequence_length": 6, **arguments}
     return GPT2CausalLMPreprocessor(GPT2Tokenizer.from_preset(GPT2), **lengths)
 
 
-def is_same(found: Any, expected: Any) -> None:  # noqa: ANN401
+def is_same(found: Any, expected: Any) -> None:
     """Ids int32, masks bool, and every cell."""
     if isinstance(expected, dict):
         assert found.keys() == expected.keys()
@@ -51,7 +54,7 @@ def is_same(found: Any, expected: Any) -> None:  # noqa: ANN401
         np.testing.assert_array_equal(found, expected)
 
 
-def is_example(found: Any, x: dict[str, Any], y: Any, weights: Any) -> None:  # noqa: ANN401
+def is_example(found: Any, x: dict[str, Any], y: Any, weights: Any) -> None:
     """Inputs, labels and weights of training."""
     is_same(found[0], x)
     is_same(found[1], y)
@@ -284,7 +287,7 @@ def test_texts_of_gpt2_lose_start_and_end_and_what_is_masked() -> None:
 
 
 @pytest.mark.parametrize("make", [bart, gpt2])
-def test_a_config_makes_an_equal_preprocessor(make: Any) -> None:  # noqa: ANN401
+def test_a_config_makes_an_equal_preprocessor(make: Any) -> None:
     words = make(name="mine")
     again = type(words).from_config(words.get_config(), words.tokenizer)
     assert again.get_config() == words.get_config()
@@ -304,7 +307,7 @@ def test_a_config_makes_an_equal_preprocessor(make: Any) -> None:  # noqa: ANN40
         (gpt2, "sequence_length"),
     ],
 )
-def test_lengths_are_positive_and_can_be_set(make: Any, name: str) -> None:  # noqa: ANN401
+def test_lengths_are_positive_and_can_be_set(make: Any, name: str) -> None:
     words = make()
     setattr(words, name, np.int64(9))
     assert getattr(words, name) == 9
@@ -315,7 +318,7 @@ def test_lengths_are_positive_and_can_be_set(make: Any, name: str) -> None:  # n
 
 
 @pytest.mark.parametrize("kind", [BartSeq2SeqLMPreprocessor, GPT2CausalLMPreprocessor])
-def test_lengths_are_1024_where_nobody_says_otherwise(kind: Any) -> None:  # noqa: ANN401
+def test_lengths_are_1024_where_nobody_says_otherwise(kind: Any) -> None:
     words = kind(BartTokenizer.from_preset(BART))
     assert words.sequence_length == 1024
     assert getattr(words, "encoder_sequence_length", 1024) == 1024
@@ -361,7 +364,7 @@ def test_an_unknown_argument_of_a_preset_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("make", [bart, gpt2])
-def test_a_saved_preprocessor_keeps_its_lengths_and_words(make: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_saved_preprocessor_keeps_its_lengths_and_words(make: Any, tmp_path: Path) -> None:
     words = make()
     words.save_to_preset(tmp_path)
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
@@ -390,3 +393,64 @@ def test_a_preset_without_words_says_so(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((BART / "config.json").read_bytes())
     with pytest.raises(FileNotFoundError, match="must hold a tokenizer, got none"):
         BartSeq2SeqLMPreprocessor.from_preset(tmp_path)
+
+
+# ---- arguments of one call ----
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (bart, "encoder_sequence_length"),
+        (bart, "decoder_sequence_length"),
+        (bart, "sequence_length"),
+        (gpt2, "sequence_length"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "6"])
+def test_lengths_of_one_call_are_checked(make: Any, name: str, wrong: object) -> None:
+    words = make()
+    texts = FIRST if make is bart else "the fox"
+    for call in (words, words.generate_preprocess):
+        with pytest.raises(ValueError, match=f": {name} must be a positive whole number of tok"):
+            call(texts, **{name: wrong})
+
+
+def test_the_length_of_a_prompt_may_stand_second() -> None:
+    assert gpt2().generate_preprocess("the fox", 10)["token_ids"].shape == (10,)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"), [(bart, "decoder_start_ids"), (gpt2, "prompt_start_ids")]
+)
+def test_start_ids_are_checked_and_handed_out_as_copies(make: Any, argument: str) -> None:
+    words = make(**{argument: np.array([3, 4])})
+    words.start_ids().append(5)
+    assert words.start_ids() == [3, 4]
+    for wrong in (5, "12", ["x"], [True], [-1], [1.0], [2**31], {1: 2}):
+        with pytest.raises(ValueError, match=f": {argument} must be a list of whole numbers >= 0"):
+            make(**{argument: wrong})
+
+
+def test_a_base_cannot_be_saved(tmp_path: Path) -> None:
+    words = CausalLMPreprocessor(GPT2Tokenizer.from_preset(GPT2))
+    with pytest.raises(ValueError, match=r"must be of a family's class.* got CausalLMPreprocessor"):
+        words.save_to_preset(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_tasks_advise_another_task() -> None:
+    with pytest.raises(ValueError, match=r"found in preset '.*'$"):
+        GPT2CausalLMPreprocessor.from_preset(BART)
+    with pytest.raises(ValueError, match=r"found in preset '.*'$"):
+        GPT2Backbone.from_preset(BART)
+    with pytest.raises(ValueError, match="Call from_preset of CausalLM, which serves every family"):
+        GPT2CausalLM.from_preset(BART)
+
+
+def test_dtypes_may_be_numpy_s_classes_and_broken_policies_are_told() -> None:
+    assert engine_dtype(np.float32) == engine_dtype(np.dtype("float32")) == "float32"
+    assert engine_dtype({"config": {"name": "mixed_bfloat16"}}) == "bfloat16"
+    for config in (5, None, "x", []):
+        with pytest.raises(ValueError, match=r"^dtype: the config of a policy must be an object"):
+            engine_dtype({"config": config})

@@ -41,7 +41,7 @@ def assert_same_model(a: fuseq.Model, b: fuseq.Model) -> None:
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
-def changed(source: Path, target: Path, change: Callable[[Arrays], None], **config: Any) -> Path:  # noqa: ANN401
+def changed(source: Path, target: Path, change: Callable[[Arrays], None], **config: Any) -> Path:
     """A copy of a transformers folder with other tensors or fields."""
     shutil.copytree(source, target)
     arrays = read(target / "model.safetensors")
@@ -278,7 +278,7 @@ def test_torch_files_are_read_with_weights_alone(golden: Path, tmp_path: Path) -
     assert_same_model(fuseq.load_model(tmp_path), fuseq.load_model(golden / "gpt2_tiny"))
 
     class Harm:
-        def __reduce__(self) -> Any:  # noqa: ANN401
+        def __reduce__(self) -> Any:
             return os.mkdir, (str(tmp_path / "harm"),)
 
     torch.save({"x": Harm()}, path)
@@ -365,7 +365,7 @@ def test_other_dtypes_are_an_error(golden: Path, dtype: str) -> None:
 def test_a_failure_while_saving_leaves_the_old_folder(
     golden: Path,
     tmp_path: Path,
-    write_folder: Any,  # noqa: ANN401
+    write_folder: Any,
 ) -> None:
     resource = pytest.importorskip("resource")
     model = fuseq.load_model(golden / "bart_tiny")

@@ -83,7 +83,7 @@ def test_a_decoder_of_transformers_begins_with_start_and_forced_id_and_its_text(
 )
 def test_special_tokens_of_transformers_are_found_in_texts_and_left_out_of_results(
     tokenizer: dict[str, Any],
-    form: Any,  # noqa: ANN401
+    form: Any,
     folder_of: FolderOf,
     oracle_of: OracleOf,
     tmp_path: Path,
@@ -146,7 +146,7 @@ def test_max_length_counts_the_whole_row(
 
 
 def test_without_max_length_a_row_is_as_long_as_the_preprocessor_says(folder_of: FolderOf) -> None:
-    def length(lm: Any) -> int:  # noqa: ANN401
+    def length(lm: Any) -> int:
         return len(lm.generate("a", stop_token_ids=None, return_scores=True).token_ids)
 
     assert length(keras()) == 32  # the position table is shorter than 1024
@@ -170,7 +170,7 @@ def test_the_settings_length_or_20_new_tokens_hold_under_preset(
     check_equal(task(folder), oracle_of(folder))
 
 
-def test_max_length_and_max_new_tokens_exclude_each_other(either_task: Any) -> None:  # noqa: ANN401
+def test_max_length_and_max_new_tokens_exclude_each_other(either_task: Any) -> None:
     with pytest.raises(ValueError, match="max_length and max_new_tokens exclude each other"):
         either_task.generate("a", max_length=9, max_new_tokens=4)
 
@@ -187,7 +187,7 @@ def test_a_length_of_the_call_takes_the_place_of_the_other_one_in_the_settings(
 # ---- where a row ends ----
 
 
-def with_end(lm: Any, at: int) -> int:  # noqa: ANN401
+def with_end(lm: Any, at: int) -> int:
     """An id that a row of "the fox" has first at this place."""
     ids: list[int] = lm.generate(
         "the fox", max_length=24, stop_token_ids=None, return_scores=True
@@ -261,7 +261,7 @@ def test_a_model_built_by_hand_must_be_told_its_end_ids() -> None:
     assert lm.generate(inputs, stop_token_ids=7)["token_ids"].shape == (1, 4)
 
 
-def test_an_end_id_in_the_prompt_stops_nothing(either_task: Any) -> None:  # noqa: ANN401
+def test_an_end_id_in_the_prompt_stops_nothing(either_task: Any) -> None:
     either_task.preprocessor = None
     clean = {**IDS, **MASK}
     behind = {**clean, "decoder_token_ids": [[2, 0, 51, 2, 1, 1, 1]]}  # behind the mask
@@ -273,7 +273,7 @@ def test_an_end_id_in_the_prompt_stops_nothing(either_task: Any) -> None:  # noq
     assert result["decoder_padding_mask"].sum() > 3
 
 
-def test_after_the_end_id_come_pad_ids_outside_the_mask(either_task: Any) -> None:  # noqa: ANN401
+def test_after_the_end_id_come_pad_ids_outside_the_mask(either_task: Any) -> None:
     either_task.preprocessor = None
     inputs = {**IDS, "decoder_token_ids": [[2, 0, 51] + [1] * 9]}
     inputs["decoder_padding_mask"] = [[1] * 3 + [0] * 9]
@@ -291,7 +291,7 @@ def test_after_the_end_id_come_pad_ids_outside_the_mask(either_task: Any) -> Non
 # ---- arrays ----
 
 
-def test_masks_are_one_run_and_may_be_short_or_padded_on_the_left(either_task: Any) -> None:  # noqa: ANN401
+def test_masks_are_one_run_and_may_be_short_or_padded_on_the_left(either_task: Any) -> None:
     either_task.preprocessor = None
     right = either_task.generate({**IDS, **MASK})
     left = {
@@ -312,7 +312,7 @@ def test_masks_are_one_run_and_may_be_short_or_padded_on_the_left(either_task: A
         either_task.generate({**IDS, "decoder_padding_mask": [[1] * 8]})
 
 
-def test_arrays_of_ids_are_int32_padded_on_the_right_with_a_mask(either_task: Any) -> None:  # noqa: ANN401
+def test_arrays_of_ids_are_int32_padded_on_the_right_with_a_mask(either_task: Any) -> None:
     either_task.preprocessor = None
     inputs = {
         "encoder_token_ids": np.array([[0, 40, 77, 263, 2], [0, 99, 2, 1, 1]]),

@@ -78,7 +78,7 @@ def test_another_sampler_takes_only_ids_from_the_settings(
     check_equal(task(plain, "greedy"), oracle_of(plain), max_length=20)
 
 
-def test_ids_that_a_model_never_emits_stay_away_under_every_sampler(either_task: Any) -> None:  # noqa: ANN401
+def test_ids_that_a_model_never_emits_stay_away_under_every_sampler(either_task: Any) -> None:
     row = either_task.generate("the fox", max_length=14, return_scores=True).token_ids
     banned = row[-1]
     backbone = either_task.backbone
@@ -198,7 +198,7 @@ def test_filters_come_after_the_rules_and_the_temperature(
 @pytest.mark.parametrize("rule", [{"repetition_penalty": 1e6}, {"no_repeat_ngram_size": 1}])
 def test_repetition_rules_see_the_row_with_its_prompt_and_not_the_source(
     rule: dict[str, Any],
-    either_task: Any,  # noqa: ANN401
+    either_task: Any,
 ) -> None:
     tokenizer = either_task.preprocessor.tokenizer
     word, *_ = tokenizer("fox").tolist()
@@ -219,7 +219,7 @@ def test_repetition_rules_see_the_row_with_its_prompt_and_not_the_source(
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0, -0.5])
 def test_a_beams_score_is_the_sum_over_its_new_ids_to_the_power(
     penalty: float,
-    either_task: Any,  # noqa: ANN401
+    either_task: Any,
 ) -> None:
     prompt = {"encoder_text": "the fox", "decoder_text": "a"}
     free = either_task.generate(prompt, max_length=12, stop_token_ids=None, return_scores=True)
@@ -264,7 +264,7 @@ def test_beams_of_a_folder_are_as_its_settings_say(folder_of: FolderOf) -> None:
 @pytest.mark.parametrize("sampler", ["greedy", BeamSampler(2)])
 def test_more_results_than_greedy_or_the_beams_give_are_refused(
     sampler: object,
-    either_task: Any,  # noqa: ANN401
+    either_task: Any,
 ) -> None:
     with pytest.raises(ValueError, match="num_return_sequences"):
         either_task.generate("a", max_length=8, num_return_sequences=3, sampler=sampler)
@@ -303,7 +303,7 @@ def test_beams_that_draw_are_refused_in_a_keras_preset_too() -> None:
         keras().generate("a", max_length=8, sampler=Drawing(2))
 
 
-def test_a_prompt_longer_than_max_length_is_cut_with_one_warning(either_task: Any) -> None:  # noqa: ANN401
+def test_a_prompt_longer_than_max_length_is_cut_with_one_warning(either_task: Any) -> None:
     prompts = {"encoder_text": ["a", "the"], "decoder_text": "the quick brown fox"}
     whole = either_task.generate(prompts, max_length=30, return_scores=True)
     with pytest.warns(UserWarning, match="prompts must be shorter than max_length 5") as caught:
@@ -314,7 +314,7 @@ def test_a_prompt_longer_than_max_length_is_cut_with_one_warning(either_task: An
         assert row.token_log_probs == []
 
 
-def test_a_prompt_longer_than_the_position_table_is_refused(either_task: Any) -> None:  # noqa: ANN401
+def test_a_prompt_longer_than_the_position_table_is_refused(either_task: Any) -> None:
     positions = either_task.backbone.max_sequence_length
     prompt = {"encoder_text": "a", "decoder_text": "x" * (positions + 1)}
     with pytest.raises(ValueError, match=rf"\b{positions}\b"):
@@ -326,7 +326,7 @@ def test_a_prompt_longer_than_the_position_table_is_refused(either_task: Any) ->
         either_task.generate("a", max_length=positions + 2)
 
 
-def test_a_source_longer_than_encoder_sequence_length_is_cut(either_task: Any) -> None:  # noqa: ANN401
+def test_a_source_longer_than_encoder_sequence_length_is_cut(either_task: Any) -> None:
     long = "the quick brown fox"
     ids = either_task.preprocessor.tokenizer(long).tolist()
     cut = either_task.preprocessor.tokenizer.detokenize(ids[:4])

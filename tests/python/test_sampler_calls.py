@@ -109,7 +109,7 @@ def test_the_first_cell_can_be_filled() -> None:
 
 
 def test_nothing_to_fill_calls_nothing() -> None:
-    def next(prompt: Array, cache: object, index: int) -> Any:  # noqa: ANN401
+    def next(prompt: Array, cache: object, index: int) -> Any:
         raise AssertionError
 
     rows = np.array([[1, 2, 3]])
@@ -128,7 +128,7 @@ def test_torch_tensors_are_taken() -> None:
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         table = torch.tensor(TABLE, requires_grad=True).to(dtype)
 
-        def next(prompt: Array, cache: object, index: int, table: Any = table) -> Any:  # noqa: ANN401
+        def next(prompt: Array, cache: object, index: int, table: Any = table) -> Any:
             return table[torch.from_numpy(prompt[:, index - 1]).long()], None, cache
 
         filled = GreedySampler()(
@@ -258,7 +258,7 @@ class UnevenBest(GreedySampler):
         return super().get_next_token(probabilities)
 
 
-def test_a_class_may_build_on_another(gpt2_tiny: Any) -> None:  # noqa: ANN401
+def test_a_class_may_build_on_another(gpt2_tiny: Any) -> None:
     sampler = Uneven(2, 11, temperature=2.0)
     fields = sampler.generation_fields()
     assert fields.keys() == {"sampler", "temperature"}
@@ -307,7 +307,7 @@ def test_errors_of_users_reach_the_caller() -> None:
 )
 def test_a_call_does_what_the_engine_does_with_the_fields(
     make: Callable[[], Sampler],
-    gpt2_tiny: Any,  # noqa: ANN401
+    gpt2_tiny: Any,
 ) -> None:
     prompts, length, stop_ids = [[3, 4], [7, 8, 9], [5, 3]], 10, [2, 11, 30]
     fields = make().generation_fields()

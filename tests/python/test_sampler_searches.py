@@ -167,7 +167,7 @@ class Pair(NamedTuple):
 def test_caches_follow_the_beams_they_belong_to() -> None:
     seen: list[Array] = []
 
-    def next(prompt: Array, cache: Any, index: int) -> Any:  # noqa: ANN401
+    def next(prompt: Array, cache: Any, index: int) -> Any:
         pair, (deep, count) = cache["pair"], cache["list"]
         for history in (pair.rows, deep[:, 0]):
             np.testing.assert_array_equal(history[:, : index - 1], prompt[:, : index - 1])
@@ -205,7 +205,7 @@ def test_caches_follow_the_beams_they_belong_to() -> None:
 def test_torch_caches_follow_too() -> None:
     torch = pytest.importorskip("torch")
 
-    def next(prompt: Array, cache: Any, index: int) -> Any:  # noqa: ANN401
+    def next(prompt: Array, cache: Any, index: int) -> Any:
         assert cache[:, : index - 1].tolist() == prompt[:, : index - 1].tolist()
         cache = cache.clone()
         cache[:, index - 1] = torch.from_numpy(prompt[:, index - 1])

@@ -215,7 +215,7 @@ def test_a_users_class_is_read_by_custom_objects() -> None:
 def test_fields_are_those_that_differ(
     sampler: Sampler,
     fields: dict[str, Any],
-    gpt2_tiny: Any,  # noqa: ANN401
+    gpt2_tiny: Any,
 ) -> None:
     assert sampler.generation_fields() == fields
     options = fuseq.GenerationOptions(**fields, max_new_tokens=1)

@@ -56,7 +56,7 @@ def stop_strings(task: CausalLM) -> list[str]:
     return [letter for letter in "".join(text[1:-1] for text in texts) if letter.isprintable()]
 
 
-def both(task: CausalLM, make: Callable[[], Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def both(task: CausalLM, make: Callable[[], Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
     """What the engine generates, and what the overridden step does."""
     task.compile(sampler=make())
     engine = task.generate(*args, **kwargs)
@@ -72,7 +72,7 @@ def both(task: CausalLM, make: Callable[[], Any], *args: Any, **kwargs: Any) -> 
 def test_an_overridden_step_changes_nothing_by_being_there(
     task: CausalLM,
     make: Callable[[], Sampler],
-    stop_token_ids: Any,  # noqa: ANN401
+    stop_token_ids: Any,
 ) -> None:
     engine, stepped = both(task, make, inputs_of(task), stop_token_ids=stop_token_ids)
     assert stepped == engine
@@ -157,7 +157,7 @@ def test_on_token_and_scores_need_the_engines_loop(task: CausalLM) -> None:
 def test_a_class_of_users_may_override_the_step(task: CausalLM) -> None:
     calls = []
 
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls.append(kwargs.keys())
         return getattr(type(task), task.step_method)(self, *args, **kwargs)
 
@@ -176,7 +176,7 @@ def test_a_step_that_favours_the_end_gives_the_prompts_back(task: CausalLM) -> N
     end = task.preprocessor.end_id
     calls = []
 
-    def ending(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def ending(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         logits, *rest = step(*args, **kwargs)
         logits = np.array(logits)
@@ -198,20 +198,20 @@ def test_a_step_that_favours_the_end_gives_the_prompts_back(task: CausalLM) -> N
 class Third(Sampler):
     """Takes the third best id."""
 
-    def get_next_token(self, probabilities: Any) -> Any:  # noqa: ANN401
+    def get_next_token(self, probabilities: Any) -> Any:
         return np.argsort(-probabilities, axis=-1, kind="stable")[:, 2]
 
 
 def greedy_loop(
-    next: Any,  # noqa: ANN401
-    prompt: Any,  # noqa: ANN401
-    cache: Any = None,  # noqa: ANN401
+    next: Any,
+    prompt: Any,
+    cache: Any = None,
     index: int = 0,
-    mask: Any = None,  # noqa: ANN401
-    stop_token_ids: Any = None,  # noqa: ANN401
-    hidden_states: Any = None,  # noqa: ANN401
-    model: Any = None,  # noqa: ANN401
-) -> Any:  # noqa: ANN401
+    mask: Any = None,
+    stop_token_ids: Any = None,
+    hidden_states: Any = None,
+    model: Any = None,
+) -> Any:
     """A sampler as a function, written as KerasHub's protocol has it."""
     assert isinstance(model, CausalLM)
     assert hidden_states.shape == (*prompt.shape, model.backbone.hidden_dim)
@@ -231,7 +231,7 @@ def greedy_loop(
 @pytest.mark.parametrize("stop_token_ids", ["auto", None, [75, 82, 86, 260, 264]])
 def test_a_function_with_the_protocol_is_a_sampler(
     task: CausalLM,
-    stop_token_ids: Any,  # noqa: ANN401
+    stop_token_ids: Any,
 ) -> None:
     task.compile(sampler="greedy")
     expected = task.generate(inputs_of(task), stop_token_ids=stop_token_ids)
@@ -249,7 +249,7 @@ def test_a_users_choice_is_the_same_in_both_loops(task: CausalLM) -> None:
 
 def test_a_sampler_of_users_may_override_the_whole_call(task: CausalLM) -> None:
     class Looping(Sampler):
-        def __call__(self, **call: Any) -> Any:  # type: ignore[override] # noqa: ANN401
+        def __call__(self, **call: Any) -> Any:  # type: ignore[override]
             return greedy_loop(**call)
 
     task.compile(sampler="greedy")
@@ -310,7 +310,7 @@ def test_cached_steps_equal_the_whole_forward_pass_of_gpt2() -> None:
     np.testing.assert_allclose(np.concatenate(found_states, 1)[mask], hidden[mask], atol=1e-4)
 
 
-def decode(task: BartSeq2SeqLM, arrays: dict[str, Any], *, keeps_cross: bool) -> Any:  # noqa: ANN401
+def decode(task: BartSeq2SeqLM, arrays: dict[str, Any], *, keeps_cross: bool) -> Any:
     """Logits of all cells, one after the other."""
     mask = arrays["encoder_padding_mask"]
     states = task.call_encoder(arrays["encoder_token_ids"], mask)

@@ -252,7 +252,7 @@ def test_presets_are_those_of_the_class_and_of_all_below_it() -> None:
 
 
 @pytest.mark.parametrize("make", [bart, gpt2])
-def test_a_saved_preset_has_keras_hubs_files(make: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_saved_preset_has_keras_hubs_files(make: Any, tmp_path: Path) -> None:
     task = make()
     task.save_to_preset(tmp_path / "mine")
     files = [path for path in (tmp_path / "mine").rglob("*") if path.is_file()]
@@ -302,7 +302,7 @@ def test_a_task_without_preprocessor_is_saved_without_words(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("ending", [".weights.h5", ".safetensors"])
 @pytest.mark.parametrize("make", [bart, gpt2])
-def test_weights_alone_survive_a_file(make: Any, ending: str, tmp_path: Path) -> None:  # noqa: ANN401
+def test_weights_alone_survive_a_file(make: Any, ending: str, tmp_path: Path) -> None:
     task = make()
     task.save_weights(str(tmp_path / f"mine{ending}"))
     other = type(task)(

@@ -144,7 +144,7 @@ def test_copy_from_rounds_to_nearest_even() -> None:
 @pytest.mark.parametrize(
     "thing", [3, [1.0, 2.0], None, "text", np.array(["a"]), np.zeros(2, "c16")]
 )
-def test_other_things_are_refused(thing: Any) -> None:  # noqa: ANN401
+def test_other_things_are_refused(thing: Any) -> None:
     with pytest.raises(TypeError, match="array"):
         Tensor(thing)
 

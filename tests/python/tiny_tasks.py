@@ -64,7 +64,7 @@ def gpt2_preprocessor() -> GPT2CausalLMPreprocessor:
     return GPT2CausalLMPreprocessor(GPT2Tokenizer.from_preset(GPT2), sequence_length=13)
 
 
-def bart(**arguments: Any) -> BartSeq2SeqLM:  # noqa: ANN401
+def bart(**arguments: Any) -> BartSeq2SeqLM:
     """A BART that writes up to 13 ids."""
     words = bart_preprocessor()
     size = words.tokenizer.vocabulary_size()
@@ -72,7 +72,7 @@ def bart(**arguments: Any) -> BartSeq2SeqLM:  # noqa: ANN401
     return BartSeq2SeqLM(backbone, words, **arguments)
 
 
-def gpt2(**arguments: Any) -> GPT2CausalLM:  # noqa: ANN401
+def gpt2(**arguments: Any) -> GPT2CausalLM:
     """A GPT-2 that writes up to 13 ids."""
     words = gpt2_preprocessor()
     size = words.tokenizer.vocabulary_size()
@@ -80,7 +80,7 @@ def gpt2(**arguments: Any) -> GPT2CausalLM:  # noqa: ANN401
     return GPT2CausalLM(backbone, words, **arguments)
 
 
-def inputs_of(task: CausalLM) -> Any:  # noqa: ANN401
+def inputs_of(task: CausalLM) -> Any:
     """Texts whose prompts have three lengths."""
     if task.backbone.is_seq2seq:
         return {"encoder_text": SOURCES, "decoder_text": PROMPTS}

@@ -40,7 +40,7 @@ def make(
     gain: float = 2.0,
     eos_bias: float = 0.0,
     tokenizer: dict[str, Any] | None = None,
-    **fields: Any,  # noqa: ANN401
+    **fields: Any,
 ) -> Path:
     """Writes a random model, its tokenizer and its generation settings.
 
@@ -118,7 +118,7 @@ class Oracle:
         kind = AutoModelForSeq2SeqLM if self.is_seq2seq else AutoModelForCausalLM
         self.model = kind.from_pretrained(folder).eval()
 
-    def generate(self, text: str, decoder_text: str | None = None, **options: Any) -> list[Found]:  # noqa: ANN401
+    def generate(self, text: str, decoder_text: str | None = None, **options: Any) -> list[Found]:
         """Generates for one text, so that nothing is padded."""
         inputs = self.tokenizer(text, return_tensors="pt")
         options = {**options, "return_dict_in_generate": True, "output_scores": True}

@@ -3,8 +3,10 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from os import PathLike
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -16,15 +18,24 @@ from fuseq.models import weight_files
 from fuseq.models.dtypes import engine_dtype
 from fuseq.models.families import FAMILIES
 from fuseq.models.folders import open_folder
+from fuseq.models.inputs import Keys, as_ids, prompts_of
 from fuseq.models.random_weights import random_weights
 from fuseq.models.registry import find_subclass
+from fuseq.models.weight_stamp import WeightStamp
+from fuseq.presets import keras_format
 from fuseq.presets.family import Family, Spec
 from fuseq.presets.load import Preset, Rules
-from fuseq.prompts import prompts_from_arrays
 
 B = TypeVar("B", bound="Backbone")
 Arrays = Mapping[str, npt.ArrayLike]
 Floats = npt.NDArray[np.float32]
+
+_CAUSAL = Keys((), ("token_ids",), ("padding_mask",))
+_SEQ2SEQ = Keys(
+    (),
+    ("encoder_token_ids", "decoder_token_ids"),
+    ("encoder_padding_mask", "decoder_padding_mask"),
+)
 
 
 class Backbone:
@@ -59,29 +70,24 @@ class Backbone:
             ValueError: The spec is not one that the engine can run.
         """
         text = _core.validate_spec(json.dumps(spec))
-        wanted = engine_dtype(dtype)
-
-        def draw() -> _core.Model:
-            return _core.Model.build(
-                text, random_weights(text), dtype=wanted or "float32", num_threads=num_threads
-            )
-
-        self._set(json.loads(text), draw, "keras_hub", num_threads, name)
+        self._set(json.loads(text), None, "keras_hub", engine_dtype(dtype), num_threads, name)
 
     def _set(
         self,
         spec: Spec,
-        make: Callable[[], _core.Model],
+        model: _core.Model | None,
         rules: Rules,
+        dtype: str | None,
         num_threads: int | None,
         name: str | None,
     ) -> None:
         self._spec = spec
-        self._make: Callable[[], _core.Model] = make
-        self._model: _core.Model | None = None
+        self._model = model  # None: its weights are drawn when they are first needed
+        self._dtype = dtype  # None: as stored
         self._session: _core.Session | None = None
+        self._lock = threading.RLock()  # one thread makes the model, or uses the session
         self._num_threads = num_threads
-        self._source: Path | None = None  # the folder that holds these weights
+        self._source: WeightStamp | None = None
         self.rules: Rules = rules
         self.name = name or default_name(type(self).__name__)
 
@@ -127,29 +133,23 @@ class Backbone:
         kind = find_subclass(cls, str(spec.get("family")), asked)
         wanted = engine_dtype(dtype) or preset.stored_dtype()
         backbone = kind.__new__(kind)
-        rules: Rules = preset.rules()
         if load_weights:
             model = preset.load_model(dtype=wanted, num_threads=num_threads)
-            backbone._set(json.loads(model.spec), lambda: model, rules, num_threads, name)
-            backbone._model = model
-            backbone._source = preset.folder.absolute()
+            spec = json.loads(model.spec)
         else:
-            text = _core.validate_spec(json.dumps(spec))
-            backbone._set(
-                json.loads(text),
-                lambda: _core.Model.build(
-                    text, random_weights(text), dtype=wanted or "float32", num_threads=num_threads
-                ),
-                rules,
-                num_threads,
-                name,
-            )
+            model = None
+            spec = json.loads(_core.validate_spec(json.dumps(spec)))
+        backbone._set(spec, model, preset.rules(), wanted, num_threads, name)
+        if load_weights:
+            backbone._source = WeightStamp.of(preset.folder)
         return backbone
 
     @property
     def source(self) -> Path | None:
-        """The folder that holds these weights, if there is one."""
-        return self._source
+        """The folder that holds these weights; None where none does, or not any more."""
+        if self._source is None or not self._source.is_valid():
+            return None
+        return self._source.folder
 
     @property
     def num_threads(self) -> int | None:
@@ -158,8 +158,8 @@ class Backbone:
 
     def saved_to(self, folder: Path) -> None:
         """Tells that a folder holds the weights as they are."""
-        if self._source is None:
-            self._source = folder.absolute()
+        if self.source is None:
+            self._source = WeightStamp.of(folder)
 
     # ---- what it is ----
 
@@ -172,16 +172,24 @@ class Backbone:
     @property
     def model(self) -> _core.Model:
         """The engine's model; made when first asked for."""
-        if self._model is None:
-            self._model = self._make()
-        return self._model
+        with self._lock:
+            if self._model is None:
+                text = json.dumps(self._spec)
+                self._model = _core.Model.build(
+                    text,
+                    random_weights(text),
+                    dtype=self._dtype or "float32",
+                    num_threads=self._num_threads,
+                )
+            return self._model
 
-    @property
-    def session(self) -> _core.Session:
-        """A session for calls one at a time; kept."""
-        if self._session is None:
-            self._session = _core.Session(self.model, num_threads=self._num_threads)
-        return self._session
+    @contextmanager
+    def using_session(self) -> Iterator[_core.Session]:
+        """A session that is kept; one thread at a time has it."""
+        with self._lock:
+            if self._session is None:
+                self._session = _core.Session(self.model, num_threads=self._num_threads)
+            yield self._session
 
     @property
     def dtype(self) -> str:
@@ -260,7 +268,10 @@ class Backbone:
         Raises:
             ValueError: KerasHub's arguments cannot say all that the spec says.
         """
-        return {"name": self.name, "trainable": True, **self._keras().config(self._spec)}
+        base = {"name": self.name, "trainable": True, "dtype": self._dtype or "float32"}
+        if self._model is not None:
+            base["dtype"] = self._model.dtype
+        return {**base, **self._keras().config(self._spec)}
 
     @classmethod
     def from_config(cls: type[B], config: Mapping[str, Any]) -> B:
@@ -272,7 +283,38 @@ class Backbone:
         Returns:
             The backbone.
         """
-        return cls(**{key: value for key, value in config.items() if key != "trainable"})
+        return cls(**config)
+
+    def save_to_preset(self, preset_dir: str | PathLike[str], max_shard_size: float = 10) -> None:
+        """Saves the backbone alone, in KerasHub's form.
+
+        Args:
+            preset_dir: The folder; it appears when all is written.
+            max_shard_size: Gigabytes of the largest file of weights.
+
+        Raises:
+            ValueError: The form cannot hold the model; the message names the fields.
+            OSError: The system refused to write; an old preset is left as it was.
+        """
+        keras_format.save(
+            Path(preset_dir), self.model, self.family_tables(), max_shard_size=max_shard_size
+        )
+        self.saved_to(Path(preset_dir))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as the folder that it came from.
+
+        Raises:
+            ValueError: No folder holds the weights.
+        """
+        source = self.source
+        if source is None:
+            raise ValueError(
+                f"pickle: {type(self).__name__} must come from a preset with its weights as they "
+                "were, got weights that no folder holds. Call save_to_preset first"
+            )
+        chosen = {"dtype": self.dtype, "name": self.name, "num_threads": self._num_threads}
+        return _restore, (type(self), fspath(source), chosen, self.rules)
 
     @classmethod
     def family_tables(cls) -> Family:
@@ -290,11 +332,11 @@ class Backbone:
         Args:
             model: Holds them.
         """
-        self._spec = json.loads(model.spec)
-        self._make = lambda: model
-        self._model = model
-        self._session = None
-        self._source = None
+        with self._lock:
+            self._spec = json.loads(model.spec)
+            self._model = model
+            self._session = None
+            self._source = None
 
     def save_weights(self, path: str | PathLike[str]) -> None:
         """Writes the weights alone.
@@ -324,7 +366,7 @@ class Backbone:
                 Path(path),
                 self._spec,
                 self.family_tables(),
-                dtype=None if self._model is None else self._model.dtype,
+                dtype=self._dtype if self._model is None else self._model.dtype,
                 num_threads=self._num_threads,
             )
         )
@@ -356,8 +398,10 @@ class Backbone:
 
     def encode(self, token_ids: npt.ArrayLike, padding_mask: npt.ArrayLike | None) -> Floats:
         """The encoder's states [B, S, D], float32, 0 at padding."""
-        prompts = prompts_from_arrays(token_ids, padding_mask)
-        states = self.session.encode([prompt.encoder_ids for prompt in prompts]).numpy()
+        inputs = {"encoder_token_ids": token_ids, "encoder_padding_mask": padding_mask}
+        prompts = prompts_of(inputs, _SEQ2SEQ)
+        with self.using_session() as session:
+            states = session.encode([prompt.encoder_ids for prompt in prompts]).numpy()
         return spread(states, np.shape(np.asarray(token_ids)), padding_mask)
 
     def forward(self, inputs: Arrays) -> tuple[Floats, Floats]:
@@ -365,13 +409,19 @@ class Backbone:
         start = "decoder_" if self.is_seq2seq else ""
         ids, mask = array_of(inputs, f"{start}token_ids"), inputs.get(f"{start}padding_mask")
         if self.is_seq2seq:
-            sources = array_of(inputs, "encoder_token_ids")
-            prompts = prompts_from_arrays(sources, inputs.get("encoder_padding_mask"), ids, mask)
-        else:
-            prompts = prompts_from_arrays(decoder_ids=ids, decoder_mask=mask)
-        logits, hidden = self.session.forward(prompts, return_hidden=True)
+            array_of(inputs, "encoder_token_ids")
+        prompts = prompts_of(inputs, _SEQ2SEQ if self.is_seq2seq else _CAUSAL)
+        with self.using_session() as session:
+            logits, hidden = session.forward(prompts, return_hidden=True)
         shape = ids.shape
         return spread(logits.numpy(), shape, mask), spread(hidden.numpy(), shape, mask)
+
+
+def _restore(kind: type[B], folder: str, chosen: Mapping[str, Any], rules: Rules) -> B:
+    """The other half of `Backbone.__reduce__`."""
+    backbone = kind.from_preset(folder, **chosen)
+    backbone.rules = rules
+    return backbone
 
 
 def array_of(inputs: Arrays, key: str) -> npt.NDArray[Any]:
@@ -383,7 +433,7 @@ def array_of(inputs: Arrays, key: str) -> npt.NDArray[Any]:
     if not isinstance(inputs, Mapping) or key not in inputs:
         got = ", ".join(map(str, inputs)) if isinstance(inputs, Mapping) else type(inputs).__name__
         raise ValueError(f"inputs: must be a dict with {key!r}, got {got}")
-    return np.asarray(inputs[key])
+    return as_ids(inputs[key], key)
 
 
 def spread(rows: Floats, shape: tuple[int, ...], mask: npt.ArrayLike | None) -> Floats:

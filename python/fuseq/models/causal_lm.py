@@ -11,8 +11,16 @@ from fuseq import _core
 from fuseq._core import GenerationOptions
 from fuseq.models import engine_loop, scoring, stepping
 from fuseq.models.compiling import Compiled, read_compile, read_sampler
-from fuseq.models.generation import OnToken, Request, check_lengths, check_seed
-from fuseq.models.inputs import Keys, Texts
+from fuseq.models.generation import (
+    OnToken,
+    Request,
+    check_lengths,
+    read_biases,
+    read_ids,
+    read_seed,
+)
+from fuseq.models.inputs import Keys, Texts, prompts_of
+from fuseq.models.overriding import is_overridden
 from fuseq.models.preprocessor import Preprocessor
 from fuseq.models.task import Task
 from fuseq.presets.load import merge_options
@@ -180,7 +188,13 @@ class CausalLM(Task):
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             encoder_sequence_length=encoder_sequence_length,
+            max_batch_size=max_batch_size,
         )
+        if is_overridden(self, "generate_step"):
+            raise ValueError(
+                f"generate: generate_step must be fuseq's own, got one of yours. Override "
+                f"{self.step_method}, or give a sampler"
+            )
         fields = {
             "max_length": max_length,
             "max_new_tokens": max_new_tokens,
@@ -191,14 +205,13 @@ class CausalLM(Task):
             "no_repeat_ngram_size": no_repeat_ngram_size,
             "forced_bos_token_id": forced_bos_token_id,
             "forced_eos_token_id": forced_eos_token_id,
-            "suppress_token_ids": None if suppress_token_ids is None else list(suppress_token_ids),
-            "logit_bias": None if logit_bias is None else dict(logit_bias),
+            "suppress_token_ids": read_ids("suppress_token_ids", suppress_token_ids),
+            "logit_bias": read_biases(logit_bias),
             "stop_strings": [stop_strings] if isinstance(stop_strings, str) else stop_strings,
             "return_scores": return_scores or None,
         }
         chosen = self._sampler_of(sampler)
-        if seed is not None:
-            check_seed(seed)
+        seed = read_seed(seed)
         options = self._options(chosen, fields, stop_token_ids)
         if on_token is not None and options.num_beams > 1:
             raise ValueError("generate: on_token must come without beams, got both")
@@ -207,7 +220,7 @@ class CausalLM(Task):
         request = Request(
             options=options,
             draws=_draws(chosen, seed),
-            seeds=None if seed is None or isinstance(seed, int) else list(seed),
+            seeds=None if seed is None or isinstance(seed, int) else seed,
             strip_prompt=strip_prompt,
             return_scores=return_scores,
             is_length_given=max_length is not None or max_new_tokens is not None,
@@ -248,7 +261,7 @@ class CausalLM(Task):
 
     def _sampler_of(self, sampler: object) -> Sampler | Callable[..., Any]:
         if sampler is not None:
-            return read_sampler(sampler)
+            return read_sampler(sampler, restarts=False)
         if self._compiled is None:
             raise ValueError(
                 f"{type(self).__name__}.generate: the task must be compiled, got compile=False. "
@@ -268,6 +281,8 @@ class CausalLM(Task):
             base = self._preset_options()
             if sampler.temperature != 1.0:
                 base.temperature = sampler.temperature
+        elif isinstance(sampler, Sampler) and is_overridden(sampler, "compute_probabilities"):
+            base = GenerationOptions(sampler=_own_choice(sampler))
         elif isinstance(sampler, Sampler):
             base = GenerationOptions(**sampler.generation_fields())
         else:
@@ -277,9 +292,10 @@ class CausalLM(Task):
             length = self._default_length()
             if length is not None:
                 options.max_length = length
-        stops = self._stop_ids(stop_token_ids)
+        if is_preset and isinstance(stop_token_ids, str) and stop_token_ids == "auto":
+            return options  # the settings say where rows end, as they do in transformers
         options.use_default_stop_ids = False
-        options.stop_token_ids = stops
+        options.stop_token_ids = self._stop_ids(stop_token_ids)
         return options
 
     def _preset_options(self) -> GenerationOptions:
@@ -308,13 +324,11 @@ class CausalLM(Task):
                     f'stop_token_ids: must be "auto", None or ids, got {stop_token_ids!r}'
                 )
             return self.end_token_ids()
-        ids: Any = [stop_token_ids] if isinstance(stop_token_ids, int) else list(stop_token_ids)
-        if any(isinstance(id, bool) or not isinstance(id, int | np.integer) for id in ids):
-            raise TypeError(f"stop_token_ids: must be whole numbers, got {ids!r}")
+        ids = read_ids("stop_token_ids", stop_token_ids) or []
         size = self.backbone.vocabulary_size
         if any(not 0 <= id < size for id in ids):
             raise ValueError(f"stop_token_ids: must be in 0 ... {size - 1}, got {ids}")
-        return [int(id) for id in ids]
+        return ids
 
     def end_token_ids(self) -> list[int]:
         """The ids that end a row when `stop_token_ids` is "auto".
@@ -372,8 +386,28 @@ class CausalLM(Task):
 
     def text_prompts(self, texts: Texts, request: Request) -> list[_core.Prompt]:
         """What the engine starts from for texts."""
-        del request
-        return self.text_preprocessor().prompts(texts)
+        preprocessor = self.text_preprocessor()
+        if is_overridden(preprocessor, "generate_preprocess"):
+            return self._own_prompts(preprocessor, texts, request)
+        if request.encoder_sequence_length is not None:
+            raise ValueError(
+                "generate: encoder_sequence_length must come with a model that has an encoder, got "
+                f"{type(self).__name__}"
+            )
+        return preprocessor.prompts(texts)
+
+    def _own_prompts(
+        self,
+        preprocessor: Any,  # noqa: ANN401
+        texts: Texts,
+        request: Request,
+    ) -> list[_core.Prompt]:
+        """Prompts from a `generate_preprocess` of the user's."""
+        inputs: Any = texts if len(texts) > 1 else next(iter(texts.values()))
+        length = request.options.max_length or preprocessor.sequence_length
+        return prompts_of(
+            preprocessor.generate_preprocess(inputs, sequence_length=length), self.keys
+        )
 
     # ---- logits ----
 
@@ -425,6 +459,17 @@ class CausalLM(Task):
             ValueError: Shapes do not fit.
         """
         return stepping.call_with_cache(self.backbone, token_ids, cache, cache_update_index)
+
+
+def _own_choice(sampler: Sampler) -> Callable[[Floats], Any]:
+    """The choice of a sampler that computes probabilities in its own way."""
+
+    def choose(probabilities: Floats) -> Any:  # noqa: ANN401
+        with np.errstate(divide="ignore"):
+            logits = np.log(probabilities)  # but for a constant, which no softmax sees
+        return sampler.get_next_token(sampler.compute_probabilities(logits))
+
+    return choose
 
 
 def _draws(

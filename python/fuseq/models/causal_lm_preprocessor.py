@@ -10,8 +10,14 @@ import numpy.typing as npt
 from fuseq import _core
 from fuseq.models.inputs import read_texts
 from fuseq.models.packing import join, pad
-from fuseq.models.preprocessor import Preprocessor, Texts, checked_length
-from fuseq.models.seq2seq_lm_preprocessor import MAX_LENGTH
+from fuseq.models.preprocessor import (
+    MAX_LENGTH,
+    Preprocessor,
+    Texts,
+    checked_ids,
+    checked_length,
+    length_of_call,
+)
 from fuseq.presets.load import Preset
 from fuseq.tokenizers import Tokenizer
 
@@ -34,7 +40,7 @@ class CausalLMPreprocessor(Preprocessor):
         dtype: Not used; KerasHub has it.
 
     Raises:
-        ValueError: The length is not a positive whole number.
+        ValueError: The length is not a positive whole number, or an id not one >= 0.
         TypeError: The tokenizer is none.
     """
 
@@ -63,7 +69,7 @@ class CausalLMPreprocessor(Preprocessor):
         self.sequence_length = sequence_length
         self.add_start_token = bool(add_start_token)
         self.add_end_token = bool(add_end_token)
-        self.prompt_start_ids = None if prompt_start_ids is None else list(prompt_start_ids)
+        self.prompt_start_ids = checked_ids(self, "prompt_start_ids", prompt_start_ids)
 
     @property
     def sequence_length(self) -> int:
@@ -101,10 +107,11 @@ class CausalLMPreprocessor(Preprocessor):
 
         Raises:
             TypeError: The input is no text.
+            ValueError: The length is not a positive whole number.
         """
         del y, sample_weight
         texts, is_scalar = read_texts(x, self.text_keys)
-        length = sequence_length or self.sequence_length
+        length = length_of_call(self, self.sequence_length, sequence_length=sequence_length)
         start = [self.start_id] if self.add_start_token else []
         end = [self.end_id] if self.add_end_token else []
         rows = [join(row, length + 1, start, end) for row in self.rows_of(texts["text"])]
@@ -116,7 +123,7 @@ class CausalLMPreprocessor(Preprocessor):
         return arrays, labels, weights
 
     def generate_preprocess(
-        self, x: object, *, sequence_length: int | None = None
+        self, x: object, sequence_length: int | None = None
     ) -> dict[str, npt.NDArray[Any]]:
         """Makes the arrays that generation starts from.
 
@@ -129,9 +136,10 @@ class CausalLMPreprocessor(Preprocessor):
 
         Raises:
             TypeError: The input is no text.
+            ValueError: The length is not a positive whole number.
         """
         texts, is_scalar = read_texts(x, self.text_keys)
-        length = sequence_length or self.sequence_length
+        length = length_of_call(self, self.sequence_length, sequence_length=sequence_length)
         rows = [row[:length] for row in self._rows(texts)]
         ids, mask = pad(rows, length, self.pad_id)
         if is_scalar:
@@ -159,7 +167,7 @@ class CausalLMPreprocessor(Preprocessor):
     def start_ids(self) -> list[int]:
         """The ids that a prompt begins with."""
         if self.prompt_start_ids is not None:
-            return self.prompt_start_ids
+            return list(self.prompt_start_ids)
         return [self.start_id]
 
     def _rows(self, texts: Texts) -> list[list[int]]:

@@ -71,13 +71,24 @@ def read_compile(
         optimizer,
         loss,
         weighted_metrics,
-        read_sampler(sampler),
+        read_sampler(sampler, restarts=True),
         {name: others[name] for name in _OTHERS if name in others},
     )
 
 
-def read_sampler(sampler: Any) -> Sampler | Callable[..., Any]:  # noqa: ANN401
-    """Finds a sampler and lets its draws start again.
+def read_sampler(
+    sampler: Any,  # noqa: ANN401
+    *,
+    restarts: bool,
+) -> Sampler | Callable[..., Any]:
+    """Finds a sampler.
+
+    Args:
+        sampler: As `compile` takes it.
+        restarts: Whether its draws start again.
+
+    Returns:
+        The sampler.
 
     Raises:
         TypeError: It is of another type.
@@ -86,7 +97,7 @@ def read_sampler(sampler: Any) -> Sampler | Callable[..., Any]:  # noqa: ANN401
     found: Any = samplers.get(sampler)
     if found is None:
         raise TypeError("sampler: must be a name, a Sampler or a function, got None")
-    if isinstance(found, Sampler):
+    if restarts and isinstance(found, Sampler):
         found.restart_draws()
     result: Sampler | Callable[..., Any] = found
     return result

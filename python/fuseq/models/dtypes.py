@@ -4,6 +4,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 _NAMES = {
     "float32": "float32",
     "bfloat16": "bfloat16",
@@ -22,7 +24,7 @@ def engine_dtype(dtype: object) -> str | None:
 
     Args:
         dtype: None; a name; a dict in which Keras writes a policy; or anything with a `name`, such
-            as a Keras policy or a numpy dtype.
+            as a Keras policy or a numpy dtype; or numpy's class, such as `np.float32`.
 
     Returns:
         "float32" or "bfloat16"; None for None.
@@ -43,6 +45,13 @@ def _name(dtype: Any) -> str:  # noqa: ANN401
     if isinstance(dtype, str):
         return dtype
     if isinstance(dtype, Mapping):
-        return str(dict(dtype.get("config") or {}).get("name"))
+        config = dtype.get("config")
+        if not isinstance(config, Mapping):
+            raise ValueError(
+                f"dtype: the config of a policy must be an object with a name, got {config!r}"
+            )
+        return str(config.get("name"))
+    if isinstance(dtype, type) and issubclass(dtype, np.generic):
+        return str(np.dtype(dtype).name)
     text = str(getattr(dtype, "name", dtype))
     return text.removeprefix("torch.")

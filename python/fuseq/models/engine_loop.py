@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from fuseq import _core
 from fuseq._core import GenerationOptions, Prompt
-from fuseq.models.generation import Generation, OnToken, Request, check_seed
-from fuseq.models.inputs import Batch, is_one_batch, read_batches
-from fuseq.prompts import Row, Rows, prompts_from_arrays, rows_to_arrays
+from fuseq.models.generation import Generation, OnToken, Request, check_seeds
+from fuseq.models.inputs import Batch, is_one_batch, prompts_of, read_batches
+from fuseq.models.overriding import is_overridden
+from fuseq.prompts import Row, Rows, rows_to_arrays
 
 if TYPE_CHECKING:
     from fuseq.models.causal_lm import CausalLM
@@ -65,8 +66,6 @@ class _Run:
         self._loop = loop
         self._count = 0  # inputs so far
         self._has_warned = False
-        if request.max_batch_size is not None and request.max_batch_size < 1:
-            raise ValueError(f"max_batch_size: must be at least 1, got {request.max_batch_size}")
 
     def texts(self, batch: Batch) -> list[Any]:
         """A result for each text."""
@@ -88,11 +87,11 @@ class _Run:
         """Rows for a batch of ids; its columns are the length, unless new tokens were counted."""
         assert batch.arrays is not None
         keys = self._task.keys
-        given = [batch.arrays.get(key) for key in (*keys.ids, *keys.masks)]
-        names = (*keys.ids, *keys.masks)
-        prompts = prompts_from_arrays(
-            **{_argument(name): array for name, array in zip(names, given, strict=True)}
-        )
+        if self._request.encoder_sequence_length is not None:
+            raise ValueError(
+                "generate: encoder_sequence_length must come with texts, got arrays of ids"
+            )
+        prompts = prompts_of(batch.arrays, keys)
         options = copy(self._request.options)
         decoder = batch.arrays.get(keys.ids[-1])
         columns = None if decoder is None else decoder.shape[1]
@@ -112,14 +111,14 @@ class _Run:
     def finish(self) -> None:
         """Checks what can be checked only at the end."""
         if self._request.seeds is not None:
-            check_seed(self._request.seeds, self._count)
+            check_seeds(self._request.seeds, self._count)
 
     def _generate(self, prompts: Sequence[Prompt], options: GenerationOptions) -> Found:
         request, first = self._request, self._count
         self._count += len(prompts)
         seed, sequence = request.draws(len(prompts))
         if request.seeds is not None and len(request.seeds) < self._count:
-            check_seed(request.seeds, self._count)
+            check_seeds(request.seeds, self._count)
         numbered = [
             Prompt(
                 prompt.encoder_ids,
@@ -146,10 +145,21 @@ class _Run:
     def _result(self, row: Row) -> str | Generation:
         start = row.prompt_length if self._request.strip_prompt else 0
         ids = list(row.ids[start:])
-        text = self._task.text_preprocessor().text_of(ids)
+        text = self._text(ids)
         if not self._request.return_scores:
             return text
         return Generation(text, ids, row.score, list(row.token_log_probs), row.stop_reason)
+
+    def _text(self, ids: list[int]) -> str:
+        preprocessor: Any = self._task.text_preprocessor()
+        if not is_overridden(preprocessor, "generate_postprocess"):
+            return str(preprocessor.text_of(ids))
+        keys = self._task.keys
+        row = np.array([ids], np.int32)
+        text = preprocessor.generate_postprocess(
+            {keys.ids[-1]: row, keys.masks[-1]: np.ones(row.shape, np.bool_)}
+        )
+        return text if isinstance(text, str) else str(text[0])
 
     def _cut(self, prompts: list[Prompt], length: int) -> list[Prompt]:
         """Prompts of at most so many ids, and one warning if there were longer ones."""
@@ -164,12 +174,6 @@ class _Run:
                 stacklevel=5,
             )
         return [Prompt(prompt.encoder_ids, prompt.decoder_ids[:length]) for prompt in prompts]
-
-
-def _argument(key: str) -> str:
-    """An argument of prompts_from_arrays from a key: `encoder_padding_mask` is `encoder_mask`."""
-    stack = "encoder" if key.startswith("encoder_") else "decoder"
-    return f"{stack}_mask" if key.endswith("padding_mask") else f"{stack}_ids"
 
 
 def _shifted(on_token: OnToken | None, rows: int) -> OnToken | None:
@@ -246,8 +250,9 @@ def _bar(inputs: Any, wanted: bool | None) -> Any:  # noqa: ANN401
 
 def _length(column: Any) -> int:  # noqa: ANN401
     """Texts or rows of a column; 1 for a single text."""
-    is_single = isinstance(column, str | bytes) or np.ndim(column) == 0
-    return 1 if is_single else len(column)
+    if isinstance(column, str | bytes) or not hasattr(column, "__len__"):
+        return 1
+    return 1 if getattr(column, "ndim", 1) == 0 else len(column)
 
 
 def _as_dict(task: "CausalLM", parts: Sequence[Rows], request: Request) -> Arrays:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one call of `generate` was asked for, and what it gives back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from fuseq._core import GenerationOptions
 
@@ -65,24 +67,69 @@ def check_lengths(**lengths: object) -> None:
         ValueError: One is not a positive whole number.
     """
     for name, value in lengths.items():
-        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if value is not None and (not is_whole or value < 1):  # type: ignore[operator]
+        if value is not None and (not is_whole(value) or not 1 <= value < 2**31):  # type: ignore[operator]
+            unit = "" if name == "max_batch_size" else " of tokens"
             raise ValueError(
-                f"generate: {name} must be a positive whole number of tokens, got {value!r}"
+                f"generate: {name} must be a positive whole number{unit}, got {value!r}"
             )
 
 
-def check_seed(seed: object, count: int | None = None) -> None:
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, numpy's included, and no bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+
+
+def read_seed(seed: Any) -> int | list[int] | None:  # noqa: ANN401
     """Checks the argument `seed`.
 
     Raises:
         ValueError: It is no number in 0 ... 2**64 - 1 and no list of such.
     """
-    values: Any = [seed] if isinstance(seed, int) else seed
-    bad = isinstance(values, str) or not isinstance(values, Sequence)
-    if bad or any(isinstance(v, bool) or not isinstance(v, int) for v in values):
+    if seed is None:
+        return None
+    is_one = is_whole(seed)
+    is_list = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes)
+    values: list[Any] = [seed] if is_one else list(seed) if is_list else [None]
+    if not all(map(is_whole, values)):
         raise ValueError(f"seed: must be a whole number or one for each input, got {seed!r}")
     if any(not 0 <= value < 2**64 for value in values):
         raise ValueError(f"seed: must be in 0 ... 2**64 - 1, got {seed!r}")
-    if count is not None and len(values) != count:
-        raise ValueError(f"seed: must be one for each of {count} inputs, got {len(values)}")
+    return int(seed) if is_one else [int(value) for value in values]
+
+
+def check_seeds(seeds: Sequence[int], count: int) -> None:
+    """Checks that there is a seed for each input.
+
+    Raises:
+        ValueError: There are more or fewer.
+    """
+    if len(seeds) != count:
+        raise ValueError(f"seed: must be one for each of {count} inputs, got {len(seeds)}")
+
+
+def read_ids(name: str, ids: Any) -> list[int] | None:  # noqa: ANN401
+    """Ids as a list; None stays.
+
+    Raises:
+        TypeError: They are no whole numbers.
+    """
+    if ids is None:
+        return None
+    is_list = isinstance(ids, Iterable) and not isinstance(ids, str | bytes)
+    values = [ids] if is_whole(ids) else list(ids) if is_list else [ids]
+    if not all(map(is_whole, values)):
+        raise TypeError(f"{name}: must be whole numbers, got {ids!r}")
+    return [int(id) for id in values]
+
+
+def read_biases(biases: Any) -> dict[int, float] | None:  # noqa: ANN401
+    """Biases by id; None stays.
+
+    Raises:
+        TypeError: They are no dict of whole numbers and numbers.
+    """
+    if biases is None:
+        return None
+    if not isinstance(biases, Mapping) or not all(map(is_whole, biases)):
+        raise TypeError(f"logit_bias: must be a dict of ids and numbers, got {biases!r}")
+    return {int(id): float(bias) for id, bias in biases.items()}

@@ -25,6 +25,7 @@ class GPT2Backbone(Backbone):
         max_sequence_length: The longest row, in tokens.
         dtype: "float32" or "bfloat16", or a Keras policy of such a name.
         name: As Keras names layers.
+        trainable: Not used; Keras has it.
         num_threads: Threads of the engine; None: those of the machine.
 
     Raises:
@@ -52,9 +53,11 @@ class GPT2Backbone(Backbone):
         dtype: object = None,
         *,
         name: str | None = None,
+        trainable: bool = True,
         num_threads: int | None = None,
     ) -> None:
         """Checks the arguments; weights are drawn when they are first needed."""
+        del trainable
         spec = gpt2.keras_spec(
             {
                 "vocabulary_size": vocabulary_size,

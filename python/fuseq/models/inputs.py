@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fuseq._core import Prompt
+from fuseq.prompts import prompts_from_arrays
+
 Texts = dict[str, list[str]]
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -111,6 +114,55 @@ def read_texts(
     return _read_texts(x, keys, required, "x")
 
 
+def prompts_of(arrays: Mapping[str, Any], keys: Keys) -> list[Prompt]:
+    """Takes the padding off arrays of ids.
+
+    Args:
+        arrays: Ids and masks by their keys.
+        keys: The names.
+
+    Returns:
+        A prompt for each row.
+
+    Raises:
+        TypeError: Ids are not whole numbers.
+        ValueError: Ids and masks do not fit, or there are no columns.
+    """
+    arguments = {}
+    for key in (*keys.ids, *keys.masks):
+        if arrays.get(key) is None:
+            continue
+        array = as_ids(arrays[key], key)
+        if array.ndim == 2 and array.shape[1] == 0 and key in keys.ids:
+            raise ValueError(f"{key}: must have one column or more, got {list(array.shape)}")
+        arguments[_argument(key)] = array
+    try:
+        return prompts_from_arrays(**arguments)
+    except (TypeError, ValueError) as error:  # in the words of the keys
+        text = str(error).removeprefix("prompts_from_arrays: ")
+        for key in (*keys.ids, *keys.masks):
+            text = text.replace(_argument(key), key)
+        raise type(error)(text) from error
+
+
+def as_ids(value: Any, key: str) -> npt.NDArray[Any]:  # noqa: ANN401
+    """An array of ids or a mask; `key` names it in errors.
+
+    Raises:
+        ValueError: Its rows have several lengths.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{key}: must have shape [B, T], got rows of several lengths") from error
+
+
+def _argument(key: str) -> str:
+    """An argument of prompts_from_arrays from a key: `encoder_padding_mask` is `encoder_mask`."""
+    stack = "encoder" if key.startswith("encoder_") else "decoder"
+    return f"{stack}_mask" if key.endswith("padding_mask") else f"{stack}_ids"
+
+
 def _read_batch(item: object, keys: Keys, what: str) -> Batch:
     if isinstance(item, Mapping) and any(key in item for key in (*keys.ids, *keys.masks)):
         return Batch(arrays=_read_arrays(item, keys, what))
@@ -190,7 +242,7 @@ def _read_arrays(item: Mapping[Any, Any], keys: Keys, what: str) -> Arrays:
         raise ValueError(f"{what}: must have keys of {_names(known)}, got {_names(unknown)}")
     if keys.ids[0] not in item:
         raise ValueError(f"{what}: must have {_names(keys.ids[:1])}, got {_names(list(item))}")
-    return {key: np.asarray(value) for key, value in item.items() if value is not None}
+    return {key: as_ids(value, key) for key, value in item.items() if value is not None}
 
 
 def _names(names: Iterable[object]) -> str:

@@ -17,13 +17,15 @@ from fuseq.models.folders import open_folder
 from fuseq.models.registry import find_subclass
 from fuseq.presets import keras_format, keras_objects
 from fuseq.presets.family import KerasClass
+from fuseq.presets.keras_objects import PREPROCESSOR_FILE
 from fuseq.presets.load import Preset
 from fuseq.tokenizers import Tokenizer
 
 P = TypeVar("P", bound="Preprocessor")
 Texts = Mapping[str, Sequence[str]]
 
-CONFIG_FILE = "preprocessor.json"
+MAX_LENGTH = 1024  # tokens of a row, where nobody says otherwise
+_MAX_ID = 2**31 - 1
 
 
 class Preprocessor:
@@ -182,16 +184,27 @@ class Preprocessor:
         from fuseq import tokenizers
 
         tokenizer = tokenizers.load(preset.folder)
+        path = preset.folder / PREPROCESSOR_FILE
+        if tokenizer is None and preset.form != "transformers" and path.is_file():
+            raise ValueError(
+                f'load "{path}": a tokenizer that fuseq can read must lie beside it, got none'
+            )
         if tokenizer is None:
             return None
         written: Mapping[str, Any] = {}
         if preset.form != "transformers":
-            config = keras_format.read_object(preset.folder, CONFIG_FILE) or {}
+            config = keras_format.read_object(preset.folder, PREPROCESSOR_FILE) or {}
             written = config.get("config") or {}
         else:
             written = cls._transformers_config(preset)
         kept = {key: value for key, value in written.items() if key in ("name", *cls._arguments)}
-        return cls(tokenizer, **{**kept, **changes})
+        try:
+            return cls(tokenizer, **{**kept, **changes})
+        except ValueError as error:
+            is_written = any(f": {name} must" in str(error) for name in kept.keys() - changes)
+            if not is_written or preset.form == "transformers":
+                raise
+            raise ValueError(f'load "{path}": {error}') from error
 
     @classmethod
     def _transformers_config(cls, preset: Preset) -> Mapping[str, Any]:
@@ -207,17 +220,23 @@ class Preprocessor:
 
         Raises:
             OSError: The system refused to write; an old folder is left as it was.
+            ValueError: The class is a base, which serves no family.
         """
         _core.save_folder(preset_dir, self.write_files)
 
     def write_files(self, folder: Path) -> None:
         """Writes `preprocessor.json`, `tokenizer.json` and the vocabulary."""
-        tables = FAMILIES[self.family].keras
-        assert tables is not None
+        family = FAMILIES.get(self.family)
+        if family is None or family.keras is None:
+            raise ValueError(
+                "save_to_preset: the preprocessor must be of a family's class, such as "
+                f"GPT2CausalLMPreprocessor, got {type(self).__name__}"
+            )
+        tables = family.keras
         known = KerasClass(type(self).__name__, tables.preprocessor.module, self.name)
-        config = {"tokenizer": None, "config_file": CONFIG_FILE, **self.get_config()}
+        config = {"tokenizer": None, "config_file": PREPROCESSOR_FILE, **self.get_config()}
         text = json.dumps(keras_objects.make_object(known, config, dtype="float32"), indent=4)
-        (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+        (folder / PREPROCESSOR_FILE).write_text(text + "\n", encoding="utf-8")
         self.tokenizer.save_to_preset(folder)
 
 
@@ -233,3 +252,36 @@ def checked_length(owner: object, name: str, value: object) -> int:
             f"{value!r}"
         )
     return int(value)
+
+
+def length_of_call(owner: object, default: int, **given: object) -> int:
+    """The first length that a call gives, in tokens; None stands for one that is not given.
+
+    Raises:
+        ValueError: One of them is not a positive whole number.
+    """
+    lengths = [
+        checked_length(owner, name, value) for name, value in given.items() if value is not None
+    ]
+    return lengths[0] if lengths else default
+
+
+def checked_ids(owner: object, name: str, value: object) -> list[int] | None:
+    """Ids of tokens; None stays None.
+
+    Raises:
+        ValueError: They are not whole numbers >= 0 of 32 bits.
+    """
+    if value is None:
+        return None
+    ids: list[Any] = [None]
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        ids = list(value)
+    for id in ids:
+        is_whole = isinstance(id, int | np.integer) and not isinstance(id, bool)
+        if not is_whole or not 0 <= id <= _MAX_ID:
+            raise ValueError(
+                f"{type(owner).__name__}: {name} must be a list of whole numbers >= 0, got "
+                f"{value!r}"
+            )
+    return [int(id) for id in ids]

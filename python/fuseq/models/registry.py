@@ -41,16 +41,23 @@ def find_subclass(base: type[C], family: str, preset: str | PathLike[str]) -> ty
         # The library's own, and not what users have made of them.
         if _family(kind) == family and kind.__module__ in _MODULES.values():
             return kind
+    advice = ". Call from_preset of CausalLM, which serves every family"
     raise ValueError(
         f"Unable to find a subclass of {base.__name__} that is compatible with "
-        f"{_BACKBONES.get(family, repr(family))} found in preset '{preset}'. Call from_preset of "
-        "CausalLM, which serves every family"
+        f"{_BACKBONES.get(family, repr(family))} found in preset '{preset}'"
+        f"{advice if _is_task(base) and family in _MODULES else ''}"
     )
 
 
 def serves(base: type, family: str) -> bool:
     """Whether `base`, or a class below it, serves a family; `load_families` was called."""
     return family in map(_family, (base, *_below(base)))
+
+
+def _is_task(base: type) -> bool:
+    from fuseq.models.task import Task
+
+    return issubclass(base, Task)
 
 
 def _family(kind: type) -> str:

@@ -43,15 +43,20 @@ def score(
         raise ValueError(
             f"score: target_ids must have shape {list(logits.shape[:2])}, got {list(targets.shape)}"
         )
-    if ((targets < 0) | (targets >= logits.shape[2])).any():
-        raise ValueError(f"score: target_ids must be in 0 ... {logits.shape[2] - 1}")
-    losses = _cross_entropy(logits, targets)
-    if padding_mask is None:
-        return losses
-    cells = np.zeros(losses.shape, np.bool_)
-    given = np.asarray(padding_mask).astype(np.bool_)
-    cells[:, : given.shape[1]] = given
-    return np.where(cells, losses, np.float32(0))
+    if targets.dtype.kind not in "iu":
+        raise ValueError(f"score: target_ids must be whole numbers, got {targets.dtype}")
+    cells = np.ones(targets.shape, np.bool_)
+    if padding_mask is not None:
+        given = np.asarray(padding_mask).astype(np.bool_)
+        cells[:] = False
+        cells[:, : given.shape[1]] = given
+    targets = np.where(cells, targets, 0)  # labels of padding may be anything
+    outside = targets[(targets < 0) | (targets >= logits.shape[2])]
+    if outside.size:
+        raise ValueError(
+            f"score: target_ids must be in 0 ... {logits.shape[2] - 1}, got {outside[0]}"
+        )
+    return np.where(cells, _cross_entropy(logits, targets), np.float32(0))
 
 
 def _cross_entropy(logits: Floats, targets: npt.NDArray[Any]) -> Floats:

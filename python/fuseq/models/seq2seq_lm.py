@@ -11,6 +11,7 @@ from fuseq.models import scoring, stepping
 from fuseq.models.causal_lm import CausalLM
 from fuseq.models.generation import Request
 from fuseq.models.inputs import Keys, Texts
+from fuseq.models.overriding import is_overridden
 from fuseq.models.seq2seq_lm_preprocessor import Seq2SeqLMPreprocessor
 
 Floats = npt.NDArray[np.float32]
@@ -40,6 +41,8 @@ class Seq2SeqLM(CausalLM):
     def text_prompts(self, texts: Texts, request: Request) -> list[Prompt]:
         """What the engine starts from for texts."""
         preprocessor = self.text_preprocessor()
+        if is_overridden(preprocessor, "generate_preprocess"):
+            return self._own_prompts(preprocessor, texts, request)
         length = request.encoder_sequence_length
         if length is None and isinstance(preprocessor, Seq2SeqLMPreprocessor):
             length = preprocessor.encoder_sequence_length

@@ -10,13 +10,18 @@ import numpy.typing as npt
 from fuseq import _core
 from fuseq.models.inputs import read_texts
 from fuseq.models.packing import join, pad
-from fuseq.models.preprocessor import Preprocessor, Texts, checked_length
+from fuseq.models.preprocessor import (
+    MAX_LENGTH,
+    Preprocessor,
+    Texts,
+    checked_ids,
+    checked_length,
+    length_of_call,
+)
 from fuseq.presets.load import Preset
 from fuseq.tokenizers import Tokenizer
 
 Arrays = dict[str, npt.NDArray[Any]]
-
-MAX_LENGTH = 1024  # tokens of a row, where nobody says otherwise
 
 
 class Seq2SeqLMPreprocessor(Preprocessor):
@@ -33,7 +38,7 @@ class Seq2SeqLMPreprocessor(Preprocessor):
         dtype: Not used; KerasHub has it.
 
     Raises:
-        ValueError: A length is not a positive whole number.
+        ValueError: A length is not a positive whole number, or an id not one >= 0.
         TypeError: The tokenizer is none.
     """
 
@@ -60,7 +65,7 @@ class Seq2SeqLMPreprocessor(Preprocessor):
         super().__init__(tokenizer, name=name)
         self.encoder_sequence_length = encoder_sequence_length
         self.decoder_sequence_length = decoder_sequence_length
-        self.decoder_start_ids = None if decoder_start_ids is None else list(decoder_start_ids)
+        self.decoder_start_ids = checked_ids(self, "decoder_start_ids", decoder_start_ids)
 
     @property
     def encoder_sequence_length(self) -> int:
@@ -123,12 +128,13 @@ class Seq2SeqLMPreprocessor(Preprocessor):
             at padding [B, T]. A str gives arrays without B.
 
         Raises:
-            ValueError: A key is missing, or lists have other lengths.
+            ValueError: A key is missing, lists have other lengths, or a length is not a positive
+                whole number.
         """
         del y, sample_weight
         texts, is_scalar = read_texts(x, self.text_keys, required=self.text_keys)
-        source_length = encoder_sequence_length or self.encoder_sequence_length
-        length = decoder_sequence_length or sequence_length or self.decoder_sequence_length
+        source_length = self._source_length(encoder_sequence_length)
+        length = self._target_length(decoder_sequence_length, sequence_length)
         arrays = self._encoder_arrays(texts["encoder_text"], source_length)
         rows = [
             join(row, length + 1, [self.end_id, self.start_id], [self.end_id])
@@ -166,13 +172,13 @@ class Seq2SeqLMPreprocessor(Preprocessor):
             `decoder_padding_mask` [B, T]. A str gives arrays without B.
 
         Raises:
-            ValueError: A key is not known, or lists have other lengths.
+            ValueError: A key is not known, lists have other lengths, or a length is not a positive
+                whole number.
         """
         texts, is_scalar = read_texts(x, self.text_keys)
-        length = decoder_sequence_length or sequence_length or self.decoder_sequence_length
-        arrays = self._encoder_arrays(
-            texts["encoder_text"], encoder_sequence_length or self.encoder_sequence_length
-        )
+        source_length = self._source_length(encoder_sequence_length)
+        length = self._target_length(decoder_sequence_length, sequence_length)
+        arrays = self._encoder_arrays(texts["encoder_text"], source_length)
         rows = [row[:length] for row in self._starts(texts)]
         arrays["decoder_token_ids"], arrays["decoder_padding_mask"] = pad(rows, length, self.pad_id)
         return {key: value[0] for key, value in arrays.items()} if is_scalar else arrays
@@ -192,7 +198,7 @@ class Seq2SeqLMPreprocessor(Preprocessor):
         return self.texts_of(x["decoder_token_ids"], x["decoder_padding_mask"])
 
     def prompts(self, texts: Texts, **lengths: int | None) -> list[_core.Prompt]:  # noqa: D102
-        length = lengths.get("encoder_sequence_length") or self.encoder_sequence_length
+        length = self._source_length(lengths.get("encoder_sequence_length"))
         sources = self._sources(texts["encoder_text"], length)
         starts = self._starts(texts)
         return [_core.Prompt(source, start) for source, start in zip(sources, starts, strict=True)]
@@ -200,8 +206,16 @@ class Seq2SeqLMPreprocessor(Preprocessor):
     def start_ids(self) -> list[int]:
         """The ids that a generated row starts with."""
         if self.decoder_start_ids is not None:
-            return self.decoder_start_ids
+            return list(self.decoder_start_ids)
         return [self.end_id, self.start_id]
+
+    def _source_length(self, given: int | None) -> int:
+        return length_of_call(self, self._encoder_length, encoder_sequence_length=given)
+
+    def _target_length(self, given: int | None, other: int | None) -> int:
+        return length_of_call(
+            self, self._decoder_length, decoder_sequence_length=given, sequence_length=other
+        )
 
     def _sources(self, texts: Sequence[str], length: int) -> list[list[int]]:
         start, end = self.start_id, self.end_id

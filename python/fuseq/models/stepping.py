@@ -15,6 +15,7 @@ from fuseq import _core
 from fuseq._core import GenerationOptions, Prompt
 from fuseq.models.backbone import Backbone
 from fuseq.models.generation import Request
+from fuseq.models.overriding import is_overridden
 from fuseq.models.packing import pad
 from fuseq.samplers import ContrastiveSampler, Sampler, protocol
 
@@ -60,8 +61,9 @@ def call_with_cache(
     backbone: Backbone, token_ids: npt.ArrayLike, cache: Floats | None, index: int
 ) -> tuple[Floats, Floats, Floats]:
     """See `CausalLM.call_with_cache`."""
-    ids = _ids(token_ids, "token_ids")
-    kept = np.zeros(_cache_shape(backbone, *ids.shape), np.float32) if cache is None else cache
+    ids = _ids(token_ids, "token_ids", backbone.vocabulary_size)
+    index = _index(index)
+    kept = _no_cache(backbone, len(ids), index + ids.shape[1]) if cache is None else cache
     prompts = [Prompt()] * len(ids)
     logits, hidden, kept, _ = _extend(backbone, prompts, ids, kept, index, [None] * len(ids))
     return logits, hidden, kept
@@ -78,7 +80,8 @@ def call_decoder_with_cache(
     cross_attention_cache_update_index: int | None,
 ) -> tuple[Floats, Floats, Floats | None, Floats | None]:
     """See `Seq2SeqLM.call_decoder_with_cache`."""
-    ids = _ids(decoder_token_ids, "decoder_token_ids")
+    ids = _ids(decoder_token_ids, "decoder_token_ids", backbone.vocabulary_size)
+    index = _index(index)
     states = np.asarray(encoder_hidden_states, np.float32)
     if states.ndim != 3 or len(states) != len(ids):
         raise ValueError(
@@ -92,18 +95,19 @@ def call_decoder_with_cache(
     uses_cross = cross_attention_cache is not None and cross_attention_cache_update_index is None
     known: list[Floats | None] = [None] * len(ids)
     if uses_cross:
-        assert cross_attention_cache is not None
+        given_cross = np.asarray(cross_attention_cache, np.float32)
+        _check_cache("cross_attention_cache", given_cross, backbone, *states.shape[:2])
         known = [
             np.ascontiguousarray(row[:, :, given])
-            for row, given in zip(cross_attention_cache, cells, strict=True)
+            for row, given in zip(given_cross, cells, strict=True)
         ]
     kept = self_attention_cache
     if kept is None:
-        kept = np.zeros(_cache_shape(backbone, len(ids), index + ids.shape[1]), np.float32)
+        kept = _no_cache(backbone, len(ids), index + ids.shape[1])
     logits, hidden, kept, made = _extend(backbone, prompts, ids, kept, index, known)
     cross = cross_attention_cache
     if not uses_cross:
-        cross = np.zeros(_cache_shape(backbone, *states.shape[:2]), np.float32)
+        cross = _no_cache(backbone, *states.shape[:2])
         for row, given, values in zip(cross, cells, made, strict=True):
             row[:, :, given] = values
     return logits, hidden, None if self_attention_cache is None else kept, cross
@@ -118,36 +122,51 @@ def _extend(
     cross: list[Floats | None],
 ) -> tuple[Floats, Floats, Floats, list[Floats]]:
     """Runs the ids of every row after its cached cells; the cache with theirs, and cross caches."""
-    shape = _cache_shape(backbone, len(ids), cache.shape[3] if cache.ndim == 6 else 0)
-    if cache.shape != shape:
-        raise ValueError(f"cache: must have shape {list(shape)}, got {list(cache.shape)}")
-    if not 0 <= index <= shape[3] - ids.shape[1]:
+    kept = np.array(cache, np.float32)
+    cells = kept.shape[3] if kept.ndim == 6 else 0
+    _check_cache("cache", kept, backbone, len(ids), cells)
+    if index > cells - ids.shape[1]:
         raise ValueError(
-            f"cache_update_index: must leave room for {ids.shape[1]} ids in {shape[3]} cells, got "
+            f"cache_update_index: must leave room for {ids.shape[1]} ids in {cells} cells, got "
             f"{index}"
         )
-    session, kept, made = backbone.session, np.array(cache, np.float32), []
-    all_logits, all_hidden = [], []
-    for row, prompt in enumerate(prompts):
-        sequence = session.open(prompt, shape[3])
-        try:
-            known = cross[row]
-            if known is not None:
-                session.write_cache(sequence, "cross_attention", known)
-            if index:
-                session.write_cache(sequence, "self_attention", kept[row])
-                session.set_length(sequence, index)
-            logits, hidden = session.extend(sequence, ids[row], return_hidden=True)
-            all_logits.append(logits.numpy())
-            all_hidden.append(hidden.numpy())
-            filled = session.read_cache(sequence, "self_attention").numpy()
-            end = index + ids.shape[1]
-            kept[row, :, :, index:end] = filled[:, :, index:end]
-            if backbone.is_seq2seq and known is None:
-                made.append(np.array(session.read_cache(sequence, "cross_attention").numpy()))
-        finally:
-            session.close(sequence)
-    return np.stack(all_logits), np.stack(all_hidden), kept, made
+    made: list[Floats] = []
+    with backbone.using_session() as session:
+        rows = [
+            _extend_row(backbone, session, prompt, ids[row], kept[row], index, cross[row], made)
+            for row, prompt in enumerate(prompts)
+        ]
+    logits, hidden = zip(*rows, strict=True)
+    return np.stack(logits), np.stack(hidden), kept, made
+
+
+def _extend_row(
+    backbone: Backbone,
+    session: _core.Session,
+    prompt: Prompt,
+    ids: Ids,
+    kept: Floats,
+    index: int,
+    cross: Floats | None,
+    made: list[Floats],
+) -> tuple[Floats, Floats]:
+    """One row of `_extend`: fills its cells of `kept`, and appends a cross cache that it makes."""
+    sequence = session.open(prompt, kept.shape[2])
+    try:
+        if cross is not None:
+            session.write_cache(sequence, "cross_attention", cross)
+        if index:
+            session.write_cache(sequence, "self_attention", kept)
+            session.set_length(sequence, index)
+        logits, hidden = session.extend(sequence, ids, return_hidden=True)
+        filled = session.read_cache(sequence, "self_attention").numpy()
+        end = index + len(ids)
+        kept[:, :, index:end] = filled[:, :, index:end]
+        if backbone.is_seq2seq and cross is None:
+            made.append(np.array(session.read_cache(sequence, "cross_attention").numpy()))
+        return np.array(logits.numpy()), np.array(hidden.numpy())
+    finally:
+        session.close(sequence)
 
 
 def _cache_shape(backbone: Backbone, rows: int, cells: int) -> tuple[int, ...]:
@@ -155,10 +174,30 @@ def _cache_shape(backbone: Backbone, rows: int, cells: int) -> tuple[int, ...]:
     return (rows, stack["layers"], 2, cells, stack["kv_heads"], stack["head_dim"])
 
 
-def _ids(array: npt.ArrayLike, name: str) -> Ids:
+def _no_cache(backbone: Backbone, rows: int, cells: int) -> Floats:
+    return np.zeros(_cache_shape(backbone, rows, cells), np.float32)
+
+
+def _check_cache(name: str, cache: Floats, backbone: Backbone, rows: int, cells: int) -> None:
+    shape = _cache_shape(backbone, rows, cells)
+    if cache.shape != shape:
+        raise ValueError(f"{name}: must have shape {list(shape)}, got {list(cache.shape)}")
+
+
+def _index(value: object) -> int:
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or value < 0:  # type: ignore[operator]
+        raise ValueError(f"cache_update_index: must be a whole number >= 0, got {value!r}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def _ids(array: npt.ArrayLike, name: str, vocabulary_size: int) -> Ids:
     ids = np.asarray(array)
     if ids.ndim != 2 or ids.dtype.kind not in "iu" or 0 in ids.shape:
         raise ValueError(f"{name}: must be whole numbers [B, T], got {ids.dtype} {list(ids.shape)}")
+    outside = ids[(ids < 0) | (ids >= vocabulary_size)]
+    if outside.size:
+        raise ValueError(f"{name}: must be in 0 ... {vocabulary_size - 1}, got {outside[0]}")
     return ids.astype(np.int32)
 
 
@@ -178,8 +217,8 @@ def _cells(mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> Mask:
 
 def loop_of(task: "CausalLM", sampler: Sampler | Callable[..., Any]) -> "Loop | None":
     """The loop in Python, where something of it is the user's own; None: the engine's is right."""
-    own_step = _is_overridden(task, task.step_method) or _is_overridden(task, "call_encoder")
-    if not own_step and isinstance(sampler, Sampler) and not _is_overridden(sampler, "__call__"):
+    own_step = is_overridden(task, task.step_method) or is_overridden(task, "call_encoder")
+    if not own_step and isinstance(sampler, Sampler) and not is_overridden(sampler, "__call__"):
         return None
     return lambda prompts, options, draws: _generate(task, sampler, prompts, options, draws)
 
@@ -209,14 +248,6 @@ def _check_plain(options: GenerationOptions, prompts: list[Prompt]) -> None:
             f"generate: {', '.join(asked)} must come without a sampler that fills rows in its own "
             "way, got both"
         )
-
-
-def _is_overridden(owner: object, name: str) -> bool:
-    """Whether an object or a class that is not the library's has a method of its own."""
-    if name in getattr(owner, "__dict__", {}):
-        return True
-    kind = next((kind for kind in type(owner).__mro__ if name in vars(kind)), None)
-    return kind is not None and not kind.__module__.startswith("fuseq.")
 
 
 def _generate(
@@ -294,7 +325,7 @@ def _seeds(
 
 
 def _has_protocol_of_its_own(sampler: Sampler) -> bool:
-    return isinstance(sampler, ContrastiveSampler) or _is_overridden(sampler, "__call__")
+    return isinstance(sampler, ContrastiveSampler) or is_overridden(sampler, "__call__")
 
 
 def _fields(options: GenerationOptions) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 """Task: a backbone and a preprocessor, loaded from presets and saved to them."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -16,12 +17,12 @@ from fuseq.models.families import FAMILIES
 from fuseq.models.folders import open_folder
 from fuseq.models.preprocessor import Preprocessor
 from fuseq.models.registry import find_subclass, load_families, serves
-from fuseq.presets.load import Preset
+from fuseq.presets.load import Preset, Rules
 
 T = TypeVar("T", bound="Task")
 Format = Literal["keras_hub", "transformers", "fuseq"]
 
-_LATER = ("evaluate", "fit", "predict", "test_on_batch", "train_on_batch")
+_LATER = ("evaluate", "fit", "predict", "quantize", "test_on_batch", "train_on_batch")
 _LENGTHS = ("sequence_length", "encoder_sequence_length", "decoder_sequence_length")
 _BACKBONE_ARGUMENTS = ("dtype", "num_threads")
 _ARGUMENTS = (
@@ -106,7 +107,8 @@ class Task:
         """Says what of Keras is not there yet; called for names that nothing else has."""
         if name in _LATER:
             raise AttributeError(
-                f"{type(self).__name__}.{name}: training and evaluation are not in fuseq yet"
+                f"{type(self).__name__}.{name}: training, evaluation and quantising are not in "
+                "fuseq yet"
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -171,6 +173,11 @@ class Task:
         family = str(folder.read_spec().get("family"))
         kind = find_subclass(cls, family, preset)
         backbone = kwargs.get("backbone")
+        if backbone is not None and (not load_weights or set(kwargs) & set(_BACKBONE_ARGUMENTS)):
+            raise ValueError(
+                f"{cls.__name__}.from_preset: load_weights, {', '.join(_BACKBONE_ARGUMENTS)} must "
+                "come without backbone, got both"
+            )
         if backbone is None:
             chosen = {key: kwargs[key] for key in _BACKBONE_ARGUMENTS if key in kwargs}
             backbone = kind.backbone_cls.load(folder, preset, load_weights=load_weights, **chosen)
@@ -285,10 +292,10 @@ class Task:
         (print_fn or print)(summary.summary(self, line_length or 80))
 
     def get_config(self) -> dict[str, Any]:
-        """The parts, as KerasHub's `task.json` nests them.
+        """The arguments of the parts.
 
         Returns:
-            Configs of the backbone and the preprocessor, and the name.
+            Those of the backbone and the preprocessor, and the name.
         """
         return {
             "backbone": self._backbone.get_config(),
@@ -329,17 +336,29 @@ class Task:
             "num_threads": self._backbone.num_threads,
             "preprocessor": self.preprocessor,
         }
-        return _restore, (type(self), fspath(source), arguments, self._compiled_state())
+        state = self._compiled_state()
+        return _restore, (type(self), fspath(source), arguments, state, self._backbone.rules)
+
+    def __copy__(self: T) -> T:
+        """A task of the same parts."""
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
 
     def _compiled_state(self) -> dict[str, Any] | None:
         return None
 
 
 def _restore(
-    kind: type[Task], folder: str, arguments: Mapping[str, Any], compiled: Mapping[str, Any] | None
+    kind: type[Task],
+    folder: str,
+    arguments: Mapping[str, Any],
+    compiled: Mapping[str, Any] | None,
+    rules: Rules,
 ) -> Task:
     """The other half of `Task.__reduce__`."""
     task = kind.from_preset(folder, **arguments)
+    task.backbone.rules = rules
     if compiled is not None:
         task.compile(**compiled)
     return task
@@ -367,6 +386,8 @@ def _preprocessor(
         found: Preprocessor | None = given["preprocessor"]
     else:
         found = kind.preprocessor_cls.load(folder, {})
+    if lengths and found is not None:
+        found = copy(found)  # the caller's own keeps its lengths
     for name, value in lengths.items():
         if found is None or not hasattr(type(found), name):
             got = "no preprocessor" if found is None else type(found).__name__
