@@ -135,6 +135,28 @@ def test_weights_that_are_loaded_first_have_the_dtype_that_was_asked_for(
     assert task.backbone.dtype == "bfloat16"
 
 
+# The progress bar
+
+
+def test_a_bar_counts_inputs_where_one_is_wanted(
+    gpt2: CausalLM, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["the"] * 300
+    plain = gpt2.generate(texts, max_length=6)
+    assert capsys.readouterr().err == ""  # no terminal
+    assert gpt2.generate(texts, max_length=6, progress_bar=True) == plain
+    assert "300/300" in capsys.readouterr().err
+    assert gpt2.generate((text for text in texts), max_length=6, progress_bar=True) == plain
+    assert "300 inputs" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    gpt2.generate(texts, max_length=6)
+    assert "300/300" in capsys.readouterr().err
+    gpt2.generate(texts, max_length=6, progress_bar=False)
+    gpt2.generate(texts[:3], max_length=6)
+    gpt2.generate("the", max_length=6, progress_bar=True)
+    assert capsys.readouterr().err == ""
+
+
 # Where rows end
 
 

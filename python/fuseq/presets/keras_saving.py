@@ -2,7 +2,7 @@
 """Writes presets of KerasHub by the families' tables; what its form cannot hold is refused."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from fuseq import _core
 from fuseq._core import Model
 from fuseq.presets import keras_weights
+from fuseq.presets.differences import differences
 from fuseq.presets.family import Family, KerasClass, KerasFamily, Spec
 from fuseq.presets.keras_objects import (
     CONFIG_FILE,
@@ -111,7 +112,7 @@ def check_spec(spec: Spec, family: KerasFamily, call: str) -> None:
     """
     try:
         held = whole_spec(family.spec(family.config(spec)))
-        lost = [name for name in _differences(spec, held) if name not in _NOT_HELD]
+        lost = [name for name in differences(spec, held) if name not in _NOT_HELD]
     except ValueError as error:
         raise ValueError(f"{call}: KerasHub's form must hold the spec, got {error}") from error
     if lost:
@@ -186,11 +187,3 @@ def _checked_class(name: str, known: KerasClass, argument: str) -> KerasClass:
             f'got a {name}. Use format="fuseq"'
         )
     return known
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    for key, value in a.items():
-        if isinstance(value, dict):
-            yield from _differences(value, b[key], f"{path}{key}.")
-        elif value != b[key]:
-            yield path + key

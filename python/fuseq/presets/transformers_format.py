@@ -12,6 +12,7 @@ from typing import Any
 from fuseq import _core
 from fuseq._core import Model, Tensor
 from fuseq.presets.checkpoint import SAFETENSORS_FILE, Tensors, read_json, read_tensors
+from fuseq.presets.differences import differences
 from fuseq.presets.family import Family, Source, Spec
 from fuseq.presets.preset_files import OTHER_WEIGHTS
 
@@ -154,20 +155,12 @@ def _map_weights(spec: str, family: Family, tensors: Tensors) -> Tensors:
     return weights
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    for key, value in a.items():
-        if isinstance(value, dict):
-            yield from _differences(value, b[key], f"{path}{key}.")
-        elif value != b[key]:
-            yield path + key
-
-
 def _config(model: Model, family: Family) -> dict[str, Any]:
     """The model's `config.json`, after checking that it says all that the spec says."""
     spec: Spec = json.loads(model.spec)
     config = family.config(spec)
     held = json.loads(_core.validate_spec(json.dumps(family.spec(config))))
-    lost = [field for field in _differences(spec, held) if field not in family.from_weights]
+    lost = [field for field in differences(spec, held) if field not in family.from_weights]
     if lost:
         raise ValueError(
             f"export_transformers: a {family.model_type} config.json must hold every field of the "
