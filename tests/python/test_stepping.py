@@ -2,7 +2,7 @@
 """Steps and samplers of users: what Python decides is what the engine would have decided."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -122,17 +122,19 @@ def test_options_of_the_call_are_heeded(
     assert stepped == engine
 
 
-def test_rows_without_a_prompt_begin_with_the_models_start_id() -> None:
+def test_rows_without_a_prompt_begin_as_the_preset_says() -> None:
     arrays = {"encoder_token_ids": [[0, 86, 260, 2], [0, 67, 268, 2]]}
     reader = CausalLM.from_preset(BART)
     engine, stepped = both(reader, GreedySampler, arrays, max_new_tokens=4)
     for key, values in engine.items():
         np.testing.assert_array_equal(values, stepped[key])
     by_hand = bart()
-    with stepping(by_hand), pytest.raises(ValueError, match="decoder_ids: must not be empty for a"):
-        by_hand.generate(arrays)
-    with pytest.raises(ValueError, match="decoder_ids: must not be empty for a"):
-        by_hand.generate(arrays)
+    starts = by_hand.generate(arrays, max_new_tokens=4, sampler="greedy")["decoder_token_ids"]
+    assert starts[:, :2].tolist() == [[2, 0], [2, 0]]  # as texts do
+    by_hand.preprocessor = None  # now nothing says how rows begin, or end
+    for context in (stepping(by_hand), nullcontext()):
+        with context, pytest.raises(ValueError, match="decoder_ids: must not be empty for a"):
+            by_hand.generate(arrays, stop_token_ids=[2])
 
 
 def test_a_seeded_sampler_goes_on_from_call_to_call(task: CausalLM) -> None:

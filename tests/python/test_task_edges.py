@@ -175,6 +175,17 @@ def test_the_settings_stop_ids_hold_under_preset(gpt2: CausalLM, tmp_path: Path)
     assert found["padding_mask"].sum() == 2 + row[2:].tolist().index(stop) + 1
 
 
+def test_sources_of_ids_alone_start_as_texts_do(bart: CausalLM, folder: Path) -> None:
+    assert bart.preprocessor is not None
+    sources = bart.preprocessor.rows_of(["the quick"])
+    ids = [[0, *sources[0], 2]]
+    text = bart.generate("the quick", max_new_tokens=5, return_scores=True)
+    for words in (bart.preprocessor, None):
+        bart.preprocessor = words
+        found = bart.generate({"encoder_token_ids": ids}, max_new_tokens=5)
+        assert found["decoder_token_ids"][0].tolist() == text.token_ids
+
+
 # Own pre- and postprocessing, own choice
 
 

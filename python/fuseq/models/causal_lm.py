@@ -396,6 +396,10 @@ class CausalLM(Task):
             )
         return preprocessor.prompts(texts)
 
+    def array_prompts(self, arrays: Mapping[str, Any]) -> list[_core.Prompt]:
+        """What the engine starts from for arrays of ids."""
+        return prompts_of(arrays, self.keys)
+
     def _own_prompts(
         self,
         preprocessor: Any,  # noqa: ANN401

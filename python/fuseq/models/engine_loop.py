@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fuseq import _core
 from fuseq._core import GenerationOptions, Prompt
 from fuseq.models.generation import Generation, OnToken, Request, check_seeds
-from fuseq.models.inputs import Batch, is_one_batch, prompts_of, read_batches
+from fuseq.models.inputs import Batch, is_one_batch, read_batches
 from fuseq.models.overriding import is_overridden
 from fuseq.prompts import Row, Rows, rows_to_arrays
 
@@ -91,7 +91,7 @@ class _Run:
             raise ValueError(
                 "generate: encoder_sequence_length must come with texts, got arrays of ids"
             )
-        prompts = prompts_of(batch.arrays, keys)
+        prompts = self._task.array_prompts(batch.arrays)
         options = copy(self._request.options)
         decoder = batch.arrays.get(keys.ids[-1])
         columns = None if decoder is None else decoder.shape[1]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seq2SeqLM: tasks that read one text and write another."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from fuseq._core import Prompt
 from fuseq.models import scoring, stepping
 from fuseq.models.causal_lm import CausalLM
 from fuseq.models.generation import Request
-from fuseq.models.inputs import Keys, Texts
+from fuseq.models.inputs import Keys, Texts, prompts_of
 from fuseq.models.overriding import is_overridden
 from fuseq.models.seq2seq_lm_preprocessor import Seq2SeqLMPreprocessor
 
@@ -59,6 +60,22 @@ class Seq2SeqLM(CausalLM):
                 for prompt in prompts
             ]
         return prompts
+
+    def array_prompts(self, arrays: Mapping[str, Any]) -> list[Prompt]:  # noqa: D102
+        prompts = prompts_of(arrays, self.keys)
+        start = self._start_ids()
+        return [
+            prompt if prompt.decoder_ids else Prompt(prompt.encoder_ids, start)
+            for prompt in prompts
+        ]
+
+    def _start_ids(self) -> list[int]:
+        """What rows begin with where nothing is given; [] for the model's own start id."""
+        if isinstance(self.preprocessor, Seq2SeqLMPreprocessor):
+            return self.preprocessor.start_ids()
+        spec = self.backbone.spec
+        ids = [spec["decoder_start_id"], spec["bos_id"]]
+        return ids if self.backbone.rules == "keras_hub" and min(ids) >= 0 else []
 
     def score(  # type: ignore[override]
         self,
