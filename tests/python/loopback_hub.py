@@ -21,6 +21,16 @@ import pytest
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ERROR_TEXTS = {"RevisionNotFound": "Invalid rev id", "RepoNotFound": "Repository not found"}
 
+KAGGLE = "kaggle://keras/bart/keras/bart_base_en/3"
+HF = "hf://org/name"
+WEIGHTS = bytes(range(256)) * 300
+PRESET = {
+    "config.json": b'{"class_name": "BartBackbone"}',
+    "model.weights.h5": WEIGHTS,
+    "assets/tokenizer/vocabulary.json": b'{"a": 0}',
+    "assets/tokenizer/merges.txt": b"a b",
+}
+
 
 @dataclass
 class LoopbackHub:
@@ -235,3 +245,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _hash(content: bytes) -> str:
     return hashlib.sha1(content).hexdigest()
+
+
+def make_preset(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

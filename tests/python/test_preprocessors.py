@@ -454,3 +454,11 @@ def test_dtypes_may_be_numpy_s_classes_and_broken_policies_are_told() -> None:
     for config in (5, None, "x", []):
         with pytest.raises(ValueError, match=r"^dtype: the config of a policy must be an object"):
             engine_dtype({"config": config})
+
+
+def test_what_a_preprocessor_must_override_is_named() -> None:
+    base = Preprocessor(BartTokenizer.from_preset(BART))
+    with pytest.raises(NotImplementedError, match="Preprocessor: must have a sequence_length"):
+        _ = base.sequence_length
+    with pytest.raises(NotImplementedError, match="Preprocessor: must override prompts"):
+        base.prompts({"text": ["the"]})

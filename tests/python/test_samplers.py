@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """fuseq.samplers: arguments, names, written forms, fields for the engine, single choices."""
 
-import doctest
 import json
 import pickle
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import fuseq
@@ -25,7 +23,6 @@ from fuseq.samplers import (
 )
 from table_models import VOCAB, Second
 
-MODULES = ("beam", "contrastive", "drawing", "preset", "sampler", "serialization")
 CLASSES = {
     "beam": BeamSampler,
     "contrastive": ContrastiveSampler,
@@ -266,10 +263,3 @@ def test_get_next_token_goes_on_with_its_seed() -> None:
     a, b = first.get_next_token(probabilities), first.get_next_token(probabilities)
     assert a.tolist() == second.get_next_token(probabilities).tolist()
     assert a.tolist() != b.tolist()
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_the_examples_run(module: str) -> None:
-    results = doctest.testmod(import_module(f"fuseq.samplers.{module}"))
-    assert results.attempted > 0
-    assert results.failed == 0

@@ -94,7 +94,7 @@ class Preprocessor:
     @property
     def sequence_length(self) -> int:
         """The longest row that is generated or trained on, in tokens."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: must have a sequence_length")
 
     def prompts(self, texts: Texts, **lengths: int | None) -> list[_core.Prompt]:
         """What the engine starts from.
@@ -106,7 +106,7 @@ class Preprocessor:
         Returns:
             One prompt for each text.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: must override prompts")
 
     def text_of(self, ids: Iterable[int]) -> str:
         """The text of a row, without start, end and pad tokens."""
