@@ -236,6 +236,28 @@ class FolderLock {
   Descriptor opened_;
 };
 
+/// The folder that `name` means: absolute, behind links, without a last slash. Where another thread
+/// is replacing that folder it may be absent for a moment, so only what lies above it is walked.
+fs::path folder_behind(const fs::path& name, std::error_code& error) {
+  constexpr int kMostLinks = 40;  // as many as Linux follows
+  fs::path path = fs::absolute(name, error);
+  for (int link = 0; !error && link < kMostLinks; ++link) {
+    if (!path.has_filename()) path = path.parent_path();
+    const fs::path last = path.filename();
+    if (last == "." || last == ".." || !path.has_relative_path()) {
+      return fs::weakly_canonical(path, error);
+    }
+    const fs::path parent = fs::weakly_canonical(path.parent_path(), error);
+    if (error) return {};
+    path = parent / last;
+    std::error_code absent;
+    if (!fs::is_symlink(path, absent)) return path;
+    path = parent / fs::read_symlink(path, error);
+  }
+  if (!error) error = std::make_error_code(std::errc::too_many_symbolic_link_levels);
+  return {};
+}
+
 /// Moving the current folder away would leave the process in a folder that is removed.
 void check_is_not_current(const fs::path& target, const fs::path& folder) {
   std::error_code error;
@@ -297,12 +319,10 @@ void write_folder_atomically(const fs::path& folder,
                              const std::vector<std::string>& drop, bool may_swap) {
   if (folder.empty()) fail(ErrorKind::value, "write: folder must have a name, got \"\"");
   std::error_code error;
-  fs::path target = fs::weakly_canonical(fs::absolute(folder, error),
-                                         error);  // behind links, without a last slash
+  const fs::path target = folder_behind(folder, error);
   if (error) fail_io("write", folder, "must be the name of a folder", error.value());
-  if (!target.has_filename()) target = target.parent_path();
-  const bool existed = fs::exists(target, error);
-  if (existed && !fs::is_directory(target, error)) {
+  const fs::file_status before = fs::status(target, error);  // asked once: others may replace it
+  if (fs::exists(before) && !fs::is_directory(before)) {
     fail(ErrorKind::io, "write \"", folder.string(),
          "\": must be a folder or not exist, got a file");
   }
@@ -314,7 +334,7 @@ void write_folder_atomically(const fs::path& folder,
   if (mkdir(fresh.c_str(), 0777) != 0)
     fail_io("write", folder, "a folder must be made beside it", errno);
   Cleanup cleanup(fresh);
-  if (existed) fs::permissions(fresh, fs::status(target, error).permissions(), error);
+  if (fs::exists(before)) fs::permissions(fresh, before.permissions(), error);
   fill(fresh);
   sync_tree(fresh);
 
