@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fuseq import hub, models, ops, presets, samplers, tokenizers
+    from fuseq import callbacks, hub, models, ops, presets, samplers, tokenizers
     from fuseq._core import (
         GenerationOptions,
         Hypothesis,
@@ -41,6 +41,7 @@ __all__ = [
     "Tensor",
     "TokenBytes",
     "__version__",
+    "callbacks",
     "export_transformers",
     "generate",
     "hub",
@@ -57,7 +58,7 @@ __all__ = [
     "tokenizers",
 ]
 
-_MODULES = ("hub", "models", "ops", "presets", "samplers", "tokenizers")
+_MODULES = ("callbacks", "hub", "models", "ops", "presets", "samplers", "tokenizers")
 _HOMES = {
     "CausalLM": "models",
     "Seq2SeqLM": "models",

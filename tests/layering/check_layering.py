@@ -136,6 +136,7 @@ PYTHON_LAYERS = {
     "prompts": {"_core"},
     "samplers": {"_core", "samplers"},
     "hub": {"hub"},
+    "callbacks": {"callbacks"},
     "tokenizers": {"_core", "hub", "tokenizers"},
     "presets": {"_core", "hub", "tokenizers", "presets"},
 }
