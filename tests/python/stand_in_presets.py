@@ -79,7 +79,7 @@ def spread_weights(backbone: Backbone, seed: int, likely: list[int] | None = Non
             gain = 4 if "cross_attn" in name or "ffn" in name else 1.5
             noise *= np.float32(gain / math.sqrt(shape[1]))
         weights[name] = noise
-    backbone.replace_model(_core.Model.build(text, weights, num_threads=1))
+    backbone.engine.replace(_core.Model.build(text, weights, num_threads=1))
 
 
 def letters(tokens: dict[str, int]) -> list[int]:

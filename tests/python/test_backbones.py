@@ -113,7 +113,7 @@ def test_weights_are_counted_as_keras_hub_counts_them(
     backbone = kind(**arguments)  # type: ignore[arg-type]
     assert backbone.count_params() == count
     assert sum(backbone.weight_counts().values()) == count
-    assert backbone._model is None  # nothing was drawn to be counted
+    assert backbone.engine._model is None  # nothing was drawn to be counted
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -84,7 +84,7 @@ def test_ids_that_a_model_never_emits_stay_away_under_every_sampler(either_task:
     backbone = either_task.backbone
     text = json.dumps({**backbone.spec, "never_emitted_ids": [banned]})
     weights = {name: backbone.model.weight(name) for name, _, _ in fuseq._core.weight_table(text)}
-    backbone.replace_model(fuseq.Model.build(text, weights, num_threads=1))
+    backbone.engine.replace(fuseq.Model.build(text, weights, num_threads=1))
     for sampler in ("greedy", "beam", "top_k"):
         rows = either_task.generate(TEXTS, max_length=14, sampler=sampler, return_scores=True)
         assert banned not in [id for row in rows for id in row.token_ids[2:]]

@@ -50,7 +50,7 @@ def lively(backbone: Backbone, tokenizer: BytePairTokenizer, seed: int = 5) -> B
                     values[id] *= 0.2
         else:
             values *= 15
-    backbone.replace_model(_core.Model.build(text, weights, dtype="float32", num_threads=1))
+    backbone.engine.replace(_core.Model.build(text, weights, dtype="float32", num_threads=1))
     return backbone
 
 

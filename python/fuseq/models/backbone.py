@@ -3,9 +3,8 @@
 
 import json
 import math
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -15,13 +14,13 @@ import numpy.typing as npt
 
 from fuseq import _core
 from fuseq.models import weight_files
+from fuseq.models.adaptable import Adaptable
 from fuseq.models.dtypes import engine_dtype
+from fuseq.models.engine_weights import EngineWeights
 from fuseq.models.families import FAMILIES
 from fuseq.models.folders import open_folder
 from fuseq.models.inputs import Keys, as_ids, prompts_of
-from fuseq.models.random_weights import random_weights
 from fuseq.models.registry import find_subclass
-from fuseq.models.weight_stamp import WeightStamp
 from fuseq.presets import keras_format
 from fuseq.presets.family import Family, Spec
 from fuseq.presets.load import Preset, Rules
@@ -38,7 +37,7 @@ _SEQ2SEQ = Keys(
 )
 
 
-class Backbone:
+class Backbone(Adaptable):
     """A model's layers, its weights on the engine.
 
     Weights are read, or drawn, when they are first needed.
@@ -81,13 +80,7 @@ class Backbone:
         num_threads: int | None,
         name: str | None,
     ) -> None:
-        self._spec = spec
-        self._model = model  # None: its weights are drawn when they are first needed
-        self._dtype = dtype  # None: as stored
-        self._session: _core.Session | None = None
-        self._lock = threading.RLock()  # one thread makes the model, or uses the session
-        self._num_threads = num_threads
-        self._source: WeightStamp | None = None
+        self.engine = EngineWeights(spec, model, dtype, num_threads)
         self.rules: Rules = rules
         self.name = name or default_name(type(self).__name__)
 
@@ -141,105 +134,87 @@ class Backbone:
             spec = json.loads(_core.validate_spec(json.dumps(spec)))
         backbone._set(spec, model, preset.rules(), wanted, num_threads, name)
         if load_weights:
-            backbone._source = WeightStamp.of(preset.folder)
+            backbone.engine.stored_in(preset.folder)
+            # Who asks for floats gets them to train on; else small steps would be lost unnoticed.
+            backbone.engine.is_quantized = dtype is None and preset.is_quantized()
         return backbone
 
     @property
     def source(self) -> Path | None:
         """The folder that holds these weights; None where none does, or not any more."""
-        if self._source is None or not self._source.is_valid():
-            return None
-        return self._source.folder
+        return self.engine.source
 
     @property
     def num_threads(self) -> int | None:
         """Threads of the engine; None: those of the machine."""
-        return self._num_threads
-
-    def saved_to(self, folder: Path) -> None:
-        """Tells that a folder holds the weights as they are."""
-        if self.source is None:
-            self._source = WeightStamp.of(folder)
+        return self.engine.num_threads
 
     # ---- what it is ----
 
     @property
     def spec(self) -> Spec:
         """The spec, every field given; a copy."""
-        copy: Spec = json.loads(json.dumps(self._spec))
+        copy: Spec = json.loads(json.dumps(self.engine.spec))
         return copy
 
     @property
     def model(self) -> _core.Model:
-        """The engine's model; made when first asked for."""
-        with self._lock:
-            if self._model is None:
-                text = json.dumps(self._spec)
-                self._model = _core.Model.build(
-                    text,
-                    random_weights(text),
-                    dtype=self._dtype or "float32",
-                    num_threads=self._num_threads,
-                )
-            return self._model
+        """The engine's model; made when first asked for, and again when weights have changed."""
+        return self.engine.model
 
-    @contextmanager
-    def using_session(self) -> Iterator[_core.Session]:
+    def using_session(self) -> AbstractContextManager[_core.Session]:
         """A session that is kept; one thread at a time has it."""
-        with self._lock:
-            if self._session is None:
-                self._session = _core.Session(self.model, num_threads=self._num_threads)
-            yield self._session
+        return self.engine.using_session()
 
     @property
     def dtype(self) -> str:
-        """What the weights are kept in."""
-        return self.model.dtype
+        """What the engine keeps the weights in."""
+        return self.engine.dtype or "float32"
 
     @property
     def is_seq2seq(self) -> bool:
         """Whether there is an encoder."""
-        return bool(self._spec["encoder"]["layers"])
+        return bool(self.engine.spec["encoder"]["layers"])
 
     @property
     def vocabulary_size(self) -> int:
         """Tokens that the embedding has rows for."""
-        return int(self._spec["vocab"])
+        return int(self.engine.spec["vocab"])
 
     @property
     def num_layers(self) -> int:
         """Layers of the decoder."""
-        return int(self._spec["decoder"]["layers"])
+        return int(self.engine.spec["decoder"]["layers"])
 
     @property
     def num_heads(self) -> int:
         """Attention heads of a decoder layer."""
-        return int(self._spec["decoder"]["heads"])
+        return int(self.engine.spec["decoder"]["heads"])
 
     @property
     def hidden_dim(self) -> int:
         """Width of the model."""
-        return int(self._spec["decoder"]["dim"])
+        return int(self.engine.spec["decoder"]["dim"])
 
     @property
     def intermediate_dim(self) -> int:
         """Width inside a decoder layer's feed-forward part."""
-        return int(self._spec["decoder"]["ffn_dim"])
+        return int(self.engine.spec["decoder"]["ffn_dim"])
 
     @property
     def dropout(self) -> float:
         """Dropout of training."""
-        return float(self._spec["dropout"])
+        return float(self.engine.spec["dropout"])
 
     @property
     def max_sequence_length(self) -> int:
         """Rows of the decoder's position table, in tokens."""
-        return int(self._spec["decoder"]["max_positions"])
+        return int(self.engine.spec["decoder"]["max_positions"])
 
     @property
     def max_encoder_length(self) -> int:
         """Rows of the encoder's position table, in tokens."""
-        return int(self._spec["encoder"]["max_positions"])
+        return int(self.engine.spec["encoder"]["max_positions"])
 
     def count_params(self) -> int:
         """The number of all weights; rows of position tables that no token uses do not count.
@@ -252,11 +227,11 @@ class Backbone:
     def weight_counts(self) -> dict[str, int]:
         """The number of numbers in every weight, by our names; counted as `count_params` does."""
         counts = {}
-        for name, shape, _ in _core.weight_table(json.dumps(self._spec)):
+        for name, shape, _ in _core.weight_table(json.dumps(self.engine.spec)):
             counts[name] = math.prod(shape)
             stack, _, part = name.partition(".")
             if part == "positions":
-                counts[name] -= self._spec[stack]["position_offset"] * shape[1]
+                counts[name] -= self.engine.spec[stack]["position_offset"] * shape[1]
         return counts
 
     def get_config(self) -> dict[str, Any]:
@@ -268,10 +243,8 @@ class Backbone:
         Raises:
             ValueError: KerasHub's arguments cannot say all that the spec says.
         """
-        base = {"name": self.name, "trainable": True, "dtype": self._dtype or "float32"}
-        if self._model is not None:
-            base["dtype"] = self._model.dtype
-        return {**base, **self._keras().config(self._spec)}
+        base = {"name": self.name, "trainable": True, "dtype": self.dtype}
+        return {**base, **self._keras().config(self.engine.spec)}
 
     @classmethod
     def from_config(cls: type[B], config: Mapping[str, Any]) -> B:
@@ -299,7 +272,7 @@ class Backbone:
         keras_format.save(
             Path(preset_dir), self.model, self.family_tables(), max_shard_size=max_shard_size
         )
-        self.saved_to(Path(preset_dir))
+        self.engine.stored_in(Path(preset_dir))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as the folder that it came from.
@@ -313,7 +286,7 @@ class Backbone:
                 f"pickle: {type(self).__name__} must come from a preset with its weights as they "
                 "were, got weights that no folder holds. Call save_to_preset first"
             )
-        chosen = {"dtype": self.dtype, "name": self.name, "num_threads": self._num_threads}
+        chosen = {"dtype": self.dtype, "name": self.name, "num_threads": self.num_threads}
         return _restore, (type(self), fspath(source), chosen, self.rules)
 
     @classmethod
@@ -326,17 +299,21 @@ class Backbone:
 
     # ---- weights ----
 
-    def replace_model(self, model: _core.Model) -> None:
-        """Goes on with other weights of the same spec.
+    def torch_module(self) -> Any:  # noqa: ANN401
+        """The model as a torch module, which shares its weights with this backbone.
 
-        Args:
-            model: Holds them.
+        Its parameters have the names of the engine's weight table. Changing them in place, as
+        optimizers do, changes what the backbone computes with and saves.
+
+        Returns:
+            A `fuseq.training.TransformerModule`, float32; the same one in each call.
+
+        Raises:
+            ImportError: torch is not installed.
         """
-        with self._lock:
-            self._spec = json.loads(model.spec)
-            self._model = model
-            self._session = None
-            self._source = None
+        from fuseq.training import module_of
+
+        return module_of(self.engine)
 
     def save_weights(self, path: str | PathLike[str]) -> None:
         """Writes the weights alone.
@@ -361,13 +338,13 @@ class Backbone:
             ValueError: The file is not what it should be, or weights are missing, unexpected or
                 misshapen.
         """
-        self.replace_model(
+        self.engine.replace(
             weight_files.load(
                 Path(path),
-                self._spec,
+                self.engine.spec,
                 self.family_tables(),
-                dtype=self._dtype if self._model is None else self._model.dtype,
-                num_threads=self._num_threads,
+                dtype=self.engine.dtype,
+                num_threads=self.num_threads,
             )
         )
 

@@ -22,7 +22,7 @@ from fuseq.presets.load import Preset, Rules
 T = TypeVar("T", bound="Task")
 Format = Literal["keras_hub", "transformers", "fuseq"]
 
-_LATER = ("evaluate", "fit", "predict", "quantize", "test_on_batch", "train_on_batch")
+_LATER = ("quantize",)
 _LENGTHS = ("sequence_length", "encoder_sequence_length", "decoder_sequence_length")
 _BACKBONE_ARGUMENTS = ("dtype", "num_threads")
 _ARGUMENTS = (
@@ -106,10 +106,7 @@ class Task:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         """Says what of Keras is not there yet; called for names that nothing else has."""
         if name in _LATER:
-            raise AttributeError(
-                f"{type(self).__name__}.{name}: training, evaluation and quantising are not in "
-                "fuseq yet"
-            )
+            raise AttributeError(f"{type(self).__name__}.{name}: quantising is not in fuseq yet")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def compile(self) -> None:
@@ -235,7 +232,7 @@ class Task:
             OSError: The system refused to write; an old preset is left as it was.
         """
         saving.save(self, Path(preset_dir), format or "keras_hub", max_shard_size)
-        self._backbone.saved_to(Path(preset_dir))
+        self._backbone.engine.stored_in(Path(preset_dir))
 
     def export_to_transformers(self, path: str | PathLike[str]) -> None:
         """Saves a folder that transformers' `AutoModel….from_pretrained` opens.

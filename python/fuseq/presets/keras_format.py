@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fuseq._core import Model, Tensor
-from fuseq.presets import keras_weights
+from fuseq.presets import keras_objects, keras_weights
 from fuseq.presets.checkpoint import read_json
 from fuseq.presets.family import Family, KerasFamily, Spec
 from fuseq.presets.keras_objects import CONFIG_FILE, Object, class_name, engine_dtype
@@ -107,6 +107,12 @@ def read_dtype(folder: Path) -> str | None:
     """
     config = _config(folder)
     return engine_dtype(config["config"].get("dtype"), f'load "{folder / CONFIG_FILE}"')
+
+
+def is_quantized(folder: Path) -> bool:
+    """Whether a preset's weights are int8, which are read as floats."""
+    call = f'load "{folder / CONFIG_FILE}"'
+    return keras_objects.is_quantized(_config(folder)["config"].get("dtype"), call)
 
 
 def load_model(

@@ -88,6 +88,11 @@ def engine_dtype(value: object, call: str) -> str | None:
     return "float32" if "float32" in found else next(iter(found), None)
 
 
+def is_quantized(value: object, call: str) -> bool:
+    """Whether a saved policy, as `engine_dtype` takes it, says that weights are int8."""
+    return any(_mode_and_name(one, call)[0] == _INT8 for one in _policies(value, call))
+
+
 def _policies(value: object, call: str) -> Iterator[object]:
     if isinstance(value, Mapping) and value.get("class_name") == "DTypePolicyMap":
         config = _object_at(value, "config", call)
@@ -105,13 +110,19 @@ def _object_at(value: Mapping[str, Any], key: str, call: str) -> Mapping[str, An
     return found or {}
 
 
-def _engine_name(value: object, call: str) -> str | None:
+def _mode_and_name(value: object, call: str) -> tuple[object, object]:
+    """How a policy quantises, and the dtype that it quantises from; None where it does not."""
     mode, name = None, value
     if isinstance(value, Mapping):
         config = _object_at(value, "config", call)
         mode, name = config.get("mode"), config.get("name", config.get("source_name"))
     if isinstance(name, str) and "_from_" in name:  # as Keras names a quantised policy
         mode, name = name.split("_from_", 1)
+    return mode, name
+
+
+def _engine_name(value: object, call: str) -> str | None:
+    mode, name = _mode_and_name(value, call)
     if mode not in (None, _INT8) or (name is not None and str(name) not in _FLOATS):
         got = mode if mode not in (None, _INT8) else name
         raise ValueError(

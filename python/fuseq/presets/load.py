@@ -102,6 +102,10 @@ class Preset:
         """The dtype that the folder asks for; None: that of the weights."""
         return keras_format.read_dtype(self.folder) if self.form == "keras_hub" else None
 
+    def is_quantized(self) -> bool:
+        """Whether the weights are whole numbers of few bits, which are read as floats."""
+        return self.form == "keras_hub" and keras_format.is_quantized(self.folder)
+
     def rules(self) -> Rules:
         """Whose rules a task of the folder follows; our own folder remembers where it came from."""
         if self.form != "fuseq":
