@@ -112,15 +112,34 @@ class CausalLMPreprocessor(Preprocessor):
         del y, sample_weight
         texts, is_scalar = read_texts(x, self.text_keys)
         length = length_of_call(self, self.sequence_length, sequence_length=sequence_length)
-        start = [self.start_id] if self.add_start_token else []
-        end = [self.end_id] if self.add_end_token else []
-        rows = [join(row, length + 1, start, end) for row in self.rows_of(texts["text"])]
+        rows = self.training_rows(texts, sequence_length=length)[0]
         ids, mask = pad(rows, length + 1, self.pad_id)
         arrays = {"token_ids": ids[:, :-1], "padding_mask": mask[:, :-1]}
         labels, weights = ids[:, 1:], mask[:, 1:]
         if is_scalar:
             return {key: value[0] for key, value in arrays.items()}, labels[0], weights[0]
         return arrays, labels, weights
+
+    def training_rows(self, texts: Texts, **lengths: int | None) -> list[list[list[int]]]:
+        """Packs texts for training, without padding.
+
+        Args:
+            texts: A list of texts by its key.
+            **lengths: Of this call alone, in tokens.
+
+        Returns:
+            One item: the rows, which may be one id longer than what the model reads.
+        """
+        length = length_of_call(
+            self, self.sequence_length, sequence_length=lengths.get("sequence_length")
+        )
+        start = [self.start_id] if self.add_start_token else []
+        end = [self.end_id] if self.add_end_token else []
+        return [[join(row, length + 1, start, end) for row in self.rows_of(texts["text"])]]
+
+    def smallest_lengths(self) -> dict[str, int]:
+        """The length that leaves room for one token of a text in training."""
+        return {"sequence_length": max(1, self.add_start_token + self.add_end_token)}
 
     def generate_preprocess(
         self, x: object, sequence_length: int | None = None

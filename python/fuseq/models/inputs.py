@@ -95,7 +95,7 @@ def read_batches(inputs: object, keys: Keys) -> Iterator[Batch]:
 
 
 def read_texts(
-    x: object, keys: tuple[str, ...], required: tuple[str, ...] = ()
+    x: object, keys: tuple[str, ...], required: tuple[str, ...] = (), *, what: str = "x"
 ) -> tuple[Texts, bool]:
     """Reads one batch of texts.
 
@@ -103,6 +103,7 @@ def read_texts(
         x: A str, or a list, tuple or array of str, for the first key; or a dict of these.
         keys: The names that a dict may have.
         required: Those that must be there; then x must be a dict.
+        what: Names x in errors.
 
     Returns:
         Lists of one length, and whether all were single texts.
@@ -111,7 +112,7 @@ def read_texts(
         TypeError: x is of another type.
         ValueError: A key is missing or not known, or lengths differ.
     """
-    return _read_texts(x, keys, required, "x")
+    return _read_texts(x, keys, required, what)
 
 
 def prompts_of(arrays: Mapping[str, Any], keys: Keys) -> list[Prompt]:

@@ -135,18 +135,39 @@ class Seq2SeqLMPreprocessor(Preprocessor):
         texts, is_scalar = read_texts(x, self.text_keys, required=self.text_keys)
         source_length = self._source_length(encoder_sequence_length)
         length = self._target_length(decoder_sequence_length, sequence_length)
-        arrays = self._encoder_arrays(texts["encoder_text"], source_length)
-        rows = [
-            join(row, length + 1, [self.end_id, self.start_id], [self.end_id])
-            for row in self.rows_of(texts["decoder_text"])
-        ]
-        ids, mask = pad(rows, length + 1, self.pad_id)
+        sources, targets = self.training_rows(
+            texts, encoder_sequence_length=source_length, decoder_sequence_length=length
+        )
+        arrays = self._encoder_arrays(sources, source_length)
+        ids, mask = pad(targets, length + 1, self.pad_id)
         arrays["decoder_token_ids"] = ids[:, :-1]
         arrays["decoder_padding_mask"] = mask[:, :-1]
         labels, weights = ids[:, 1:], mask[:, 1:]
         if is_scalar:
             return {key: value[0] for key, value in arrays.items()}, labels[0], weights[0]
         return arrays, labels, weights
+
+    def training_rows(self, texts: Texts, **lengths: int | None) -> list[list[list[int]]]:
+        """Packs texts for training, without padding.
+
+        Args:
+            texts: Lists of texts of one length by both keys.
+            **lengths: Of this call alone, in tokens.
+
+        Returns:
+            The sources; and the targets, which may be one id longer than what the decoder reads.
+        """
+        sources = self._sources(
+            texts["encoder_text"], self._source_length(lengths.get("encoder_sequence_length"))
+        )
+        length = self._target_length(lengths.get("decoder_sequence_length"), None)
+        start, end = [self.end_id, self.start_id], [self.end_id]
+        rows = self.rows_of(texts["decoder_text"])
+        return [sources, [join(row, length + 1, start, end) for row in rows]]
+
+    def smallest_lengths(self) -> dict[str, int]:
+        """The lengths that leave room for one token of a text in training, in order of texts."""
+        return {"encoder_sequence_length": 3, "decoder_sequence_length": 3}
 
     # ---- generation ----
 
@@ -178,7 +199,8 @@ class Seq2SeqLMPreprocessor(Preprocessor):
         texts, is_scalar = read_texts(x, self.text_keys)
         source_length = self._source_length(encoder_sequence_length)
         length = self._target_length(decoder_sequence_length, sequence_length)
-        arrays = self._encoder_arrays(texts["encoder_text"], source_length)
+        sources = self._sources(texts["encoder_text"], source_length)
+        arrays = self._encoder_arrays(sources, source_length)
         rows = [row[:length] for row in self._starts(texts)]
         arrays["decoder_token_ids"], arrays["decoder_padding_mask"] = pad(rows, length, self.pad_id)
         return {key: value[0] for key, value in arrays.items()} if is_scalar else arrays
@@ -228,8 +250,7 @@ class Seq2SeqLMPreprocessor(Preprocessor):
             return [start] * len(texts["encoder_text"])
         return [[*start, *row] for row in self.rows_of(given)]
 
-    def _encoder_arrays(self, texts: Sequence[str], length: int) -> Arrays:
-        rows = self._sources(texts, length)
+    def _encoder_arrays(self, rows: Sequence[Sequence[int]], length: int) -> Arrays:
         ids, mask = pad(rows, length, self.pad_id)
         return {"encoder_token_ids": ids, "encoder_padding_mask": mask}
 

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs `training_script.py`, in one process or in several that torchrun starts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import training_script
+
+SCRIPT = Path(training_script.__file__)
+
+
+def run_script(folder: Path, *runs: dict[str, Any], processes: int = 1) -> Any:
+    """Trains.
+
+    Returns:
+        What each run has found, in the main process; None where the script was killed.
+    """
+    folder.mkdir(exist_ok=True)
+    (folder / "runs.json").write_text(json.dumps(runs))
+    out = folder / "out.json"
+    out.unlink(missing_ok=True)
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone"]
+        start += ["--nproc-per-node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*start, str(SCRIPT), str(folder / "runs.json"), str(out)],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    if any("die" in run for run in runs):
+        assert done.returncode != 0 and not out.exists(), done.stderr
+        return None
+    assert done.returncode == 0, done.stderr
+    (folder / "shown.txt").write_text(done.stdout + done.stderr)
+    return json.loads(out.read_text())
