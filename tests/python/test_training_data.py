@@ -47,8 +47,8 @@ def test_a_batch_of_texts_padded_back_is_the_layout_of_kerashub(task: CausalLM) 
             assert value.dtype == (np.int64 if name.endswith("ids") else np.bool_)
             assert value[:, -1].any() or value.shape[1] == 1
         missing = y.shape[1] - batch.targets.shape[1]
-        counted = np.where(weights[rows], y[rows], 0)
-        np.testing.assert_array_equal(np.pad(batch.targets, ((0, 0), (0, missing))), counted)
+        padded = np.pad(batch.targets, ((0, 0), (0, missing)), constant_values=pad_id)
+        np.testing.assert_array_equal(padded, y[rows])
         padded = np.pad(batch.weights, ((0, 0), (0, missing)))
         np.testing.assert_array_equal(padded, weights[rows])
         assert batch.targets.dtype == np.int64

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs `training_script.py`, in one process or in several that torchrun starts."""
+"""Runs `training_script.py`: here, in a process of its own, or in several of torchrun."""
 
 import json
 import os
@@ -8,9 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import training_script
 
-SCRIPT = Path(training_script.__file__)
+
+def run_here(*runs: dict[str, Any]) -> list[Any]:
+    """Trains in this process, in one thread as the script does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [training_script.train(run) for run in runs]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def run_script(folder: Path, *runs: dict[str, Any], processes: int = 1) -> Any:
@@ -29,7 +38,7 @@ def run_script(folder: Path, *runs: dict[str, Any], processes: int = 1) -> Any:
         start += ["--nproc-per-node", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*start, str(SCRIPT), str(folder / "runs.json"), str(out)],
+        [*start, training_script.__file__, str(folder / "runs.json"), str(out)],
         capture_output=True, text=True, env=environment,
     )  # fmt: skip
     if any("die" in run for run in runs):

@@ -12,11 +12,8 @@ from training_batches import COUNT, PAIRS, TARGETS, layout_of, without_preproces
 ADAM = {"class_name": "Adam", "config": {"learning_rate": 1e-2}}
 SGD = {"class_name": "SGD", "config": {"learning_rate": 0.1}}
 LENGTH = 10  # that GPT-2 pads to
-HOOKS = [f"on_{kind}_{end}" for kind in ("train", "test") for end in ("begin", "end")] + [
-    f"on_{kind}_{end}"
-    for kind in ("epoch", "train_batch", "test_batch")
-    for end in ("begin", "end")
-]
+KINDS = ("train", "test", "predict", "epoch", "train_batch", "test_batch", "predict_batch")
+HOOKS = [f"on_{kind}_{end}" for kind in KINDS for end in ("begin", "end")]
 
 
 def make_gpt2(*, dropout: bool = False, **compiled: Any) -> GPT2CausalLM:

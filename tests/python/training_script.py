@@ -3,9 +3,9 @@
 
 Usage: training_script.py RUNS.json OUT.json; RUNS is a list of dicts, each one a fit:
 `batch_size`, the rows of all processes together; `die`, the batch after which the process ends at
-once; `interrupt`, the batch after which it is interrupted, then begun again; `dropout`; `generator`,
-whether data come
-from one; `halve`, whether the rate is halved in every epoch; `files`, a folder to write to; `compile` and `fit`, keywords.
+once; `interrupt`, the batch after which it is interrupted, then begun again; `dropout`; `halve`,
+whether the rate is halved in every epoch; `files`, a folder to write to; `compile` and `fit`,
+keywords. OUT gets a dict for each of them.
 """
 
 import json
@@ -43,13 +43,6 @@ class Stop(BatchLogs):
             raise KeyboardInterrupt
 
 
-def batches() -> Any:
-    """A generator that does not end."""
-    while True:
-        for start in range(0, COUNT, 5):
-            yield {key: column[start : start + 5] for key, column in TEXTS.items()}
-
-
 def train(run: dict[str, Any], interrupt: int | None = None) -> dict[str, Any]:
     """One fit; returns what it has shown and the weights after it."""
     adam = {"class_name": "Adam", "config": {"learning_rate": COSINE}}
@@ -58,24 +51,23 @@ def train(run: dict[str, Any], interrupt: int | None = None) -> dict[str, Any]:
     logs, stopping = Stop(run.get("die"), interrupt), EarlyStopping(patience=50)
     callbacks: list[Any] = [logs, stopping]
     options: dict[str, Any] = {"epochs": 2, "seed": 3, "verbose": 0, **run.get("fit", {})}
-    data: Any = TEXTS
-    if run.get("generator"):
-        data = batches()
-        options |= {"validation_data": batches(), "validation_steps": 2, "steps_per_epoch": 7}
-    else:
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        options |= {"batch_size": run["batch_size"] // world, "validation_split": 0.1}
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    options |= {"batch_size": run["batch_size"] // world, "validation_split": 0.1}
     if run.get("halve"):
         callbacks.append(LearningRateScheduler(lambda epoch, rate: rate / 2))
     if "files" in run:
         folder = Path(run["files"])
         callbacks += [CSVLogger(folder / "log.csv"), ModelCheckpoint(folder / "preset")]
-    task.fit(data, callbacks=callbacks, **options)
+    task.fit(TEXTS, callbacks=callbacks, **options)
+    verbose: Any = options["verbose"]
+    evaluated = task.evaluate(TEXTS, batch_size=options["batch_size"], verbose=verbose)
+    task.predict(TEXTS, verbose=verbose)
     return {
         "losses": logs.losses,
         "history": task.history.history,
         "epochs": task.history.epoch,
         "wait": stopping.wait,
+        "evaluated": evaluated,
         "is_main": task.is_main_process,
         "weights": [value.ravel().tolist() for value in task.get_weights()],
         "text": task.generate({"encoder_text": ["the fox"], "decoder_text": ["a"]}, max_length=8),

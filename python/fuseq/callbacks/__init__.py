@@ -13,6 +13,7 @@ from fuseq.callbacks.learning_rate import LearningRateScheduler, ReduceLROnPlate
 from fuseq.callbacks.model_checkpoint import ModelCheckpoint
 from fuseq.callbacks.progress import ProgressBar
 from fuseq.callbacks.tensorboard import TensorBoard
+from fuseq.callbacks.text_metrics import TextMetrics
 
 __all__ = [
     "CSVLogger",
@@ -27,4 +28,5 @@ __all__ = [
     "ReduceLROnPlateau",
     "TensorBoard",
     "TerminateOnNaN",
+    "TextMetrics",
 ]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fuseq import _core
 from fuseq._core import GenerationOptions
 from fuseq.models import engine_loop, scoring, stepping
-from fuseq.models.compiling import Compiled, read_compile, read_sampler
+from fuseq.models.compiling import read_compile, read_sampler
 from fuseq.models.generation import (
     OnToken,
     Request,
@@ -22,7 +22,7 @@ from fuseq.models.generation import (
 from fuseq.models.inputs import Keys, Texts, prompts_of
 from fuseq.models.overriding import is_overridden
 from fuseq.models.preprocessor import Preprocessor
-from fuseq.models.task import Task
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.presets.load import merge_options
 from fuseq.samplers import PresetSampler, Sampler
 
@@ -31,7 +31,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 Stops = Literal["auto"] | int | Iterable[int] | None
 
 
-class CausalLM(Task):
+class CausalLM(TrainableTask):
     """A model that predicts the next token, with a sampler that chooses it.
 
     Load one with `from_preset`. `compile` sets the sampler, `generate` does the work: text in, text
@@ -54,7 +54,6 @@ class CausalLM(Task):
     # The method that computes logits step by step; overriding it on a task changes `generate`.
     step_method: ClassVar[str] = "call_with_cache"
 
-    _compiled: Compiled | None = None
     _padded: tuple[_core.TokenBytes, _core.TokenBytes] | None = None  # a table, and it made longer
     generate_function: Callable[..., Any] | None = None
 
@@ -71,14 +70,20 @@ class CausalLM(Task):
         """Sets how the task generates, and later trains.
 
         Args:
-            optimizer: Of training; kept until then.
-            loss: Of training; kept until then.
-            weighted_metrics: Of training; kept until then.
+            optimizer: "auto": KerasHub's, Adam with a rate of 2e-5; a Keras name; a dict
+                `{"class_name", "config"}`; a function from parameters to a torch optimizer, such as
+                `partial(torch.optim.AdamW, lr=1e-4)`; or a torch optimizer over
+                `torch_module().parameters()`.
+            loss: "auto": the cross entropy of the logits; its Keras name or dict; or a function
+                `f(y_true [B, T], y_pred [B, T, V]) -> [B, T]` on tensors.
+            weighted_metrics: "auto": the accuracy; or a list of Keras' names, dicts and functions
+                as `loss` takes them.
             sampler: "beam", "contrastive", "greedy", "min_p", "preset", "random", "top_k" or
                 "top_p"; a `fuseq.samplers.Sampler`, whose draws start again; or a function with a
                 sampler's protocol.
-            **kwargs: `metrics` and `loss_weights`, kept; Keras' `jit_compile`, `run_eagerly`,
-                `steps_per_execution` and `auto_scale_loss` have no effect.
+            **kwargs: `loss_reduction`: "batch", KerasHub's, or "tokens": sums are divided by the
+                weights' sum; `metrics`: as weighted_metrics, padding counts; Keras' `jit_compile`,
+                `run_eagerly`, `steps_per_execution` and `auto_scale_loss` have no effect.
 
         Raises:
             TypeError: A keyword is not known.
@@ -88,6 +93,7 @@ class CausalLM(Task):
             type(self), optimizer, loss, weighted_metrics, sampler, kwargs
         )
         self.generate_function = None
+        self.training = None
 
     @property
     def sampler(self) -> Sampler | Callable[..., Any] | None:
@@ -262,12 +268,7 @@ class CausalLM(Task):
     def _sampler_of(self, sampler: object) -> Sampler | Callable[..., Any]:
         if sampler is not None:
             return read_sampler(sampler, restarts=False)
-        if self._compiled is None:
-            raise ValueError(
-                f"{type(self).__name__}.generate: the task must be compiled, got compile=False. "
-                "Call compile()"
-            )
-        return self._compiled.sampler
+        return self.compiled("generate").sampler
 
     def _options(
         self,

@@ -10,7 +10,7 @@ from fuseq import samplers
 from fuseq.samplers import Sampler
 
 _WITHOUT_EFFECT = ("auto_scale_loss", "jit_compile", "run_eagerly", "steps_per_execution")
-_OTHERS = ("loss_weights", "metrics")
+_OTHERS = ("loss_reduction", "loss_weights", "metrics")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Compiled:
         loss: "auto", a name or a function.
         weighted_metrics: "auto" or a list.
         sampler: Chooses ids.
-        others: `metrics` and `loss_weights`, where given.
+        others: `loss_reduction`, `loss_weights` and `metrics`, where given.
     """
 
     optimizer: object

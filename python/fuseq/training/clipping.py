@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clipping of gradients by Keras' formulas."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -42,3 +43,22 @@ class Clipping:
         elif self.clipvalue:
             torch._foreach_clamp_min_(gradients, -self.clipvalue)
             torch._foreach_clamp_max_(gradients, self.clipvalue)
+
+
+@torch.no_grad()
+def clip_norm(parameters: Iterable[Tensor], limit: float) -> None:
+    """Scales all gradients so that their common norm is at most a limit, as torch does.
+
+    Args:
+        parameters: Those without a gradient are passed over.
+        limit: Above 0.
+    """
+    found = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in found if parameter.grad is not None]
+    if any(g.device.type != "cpu" or hasattr(g, "full_tensor") for g in gradients):
+        torch.nn.utils.clip_grad_norm_(found, limit)
+        return
+    if gradients:
+        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        if not norm <= limit:  # gradients that are small enough are not written again
+            torch._foreach_mul_(gradients, limit / (norm + 1e-6))

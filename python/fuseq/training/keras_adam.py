@@ -54,6 +54,7 @@ class Adam(KerasOptimizer):
             amsgrad=options["amsgrad"],
             maximize=False,
         )
+        torch.autograd.graph.increment_version(parameters)  # the kernel does not count its writes
 
     def update(
         self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fuseq._core import Model
 from fuseq.models.engine_weights import EngineWeights
@@ -40,6 +41,21 @@ class ModuleWeights:
                 tensor.copy_(torch.from_numpy(model.weight(name).float().numpy()))
             for adapter in adapters(self.module).values():
                 adapter.lora_kernel_b.zero_()  # what it added may be in the weights already
+
+
+def _count_writes(optimizer: torch.optim.Optimizer, *unused: object) -> None:
+    """Counts what fused kernels write, which torch leaves out, so that `version` sees it."""
+    written = [
+        parameter
+        for group in optimizer.param_groups
+        if group.get("fused")
+        for parameter in group["params"]
+        if parameter.requires_grad
+    ]
+    torch.autograd.graph.increment_version(written)
+
+
+register_optimizer_step_post_hook(_count_writes)
 
 
 def module_of(engine: EngineWeights) -> TransformerModule:
