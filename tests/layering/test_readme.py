@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("language", "files"),
     [
-        ("python", ["examples/generate_text.py", "examples/generate_ids.py"]),
+        (
+            "python",
+            ["examples/generate_text.py", "examples/generate_ids.py", "examples/fine_tune.py"],
+        ),
         ("cpp", ["examples/cpp/generate_ids.cc"]),
         ("c", ["examples/c/generate_ids.c"]),
     ],
@@ -27,7 +30,12 @@ def test_readme_shows_the_examples(language: str, files: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "lines"), [("examples/generate_text.py", 5), ("examples/generate_ids.py", 4)]
+    ("file", "lines"),
+    [
+        ("examples/generate_text.py", 5),
+        ("examples/generate_ids.py", 4),
+        ("examples/fine_tune.py", 3),
+    ],
 )
 def test_python_examples_print_a_line_a_result(file: str, lines: int) -> None:
     command = [sys.executable, file]

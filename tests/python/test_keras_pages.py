@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The examples of KerasHub's pages on Seq2SeqLM, CausalLM and BartSeq2SeqLM run as printed.
 
-Small presets stand in for the named ones. The lines that call `fit` come with training. Long lists
-are cut in two.
+Small presets stand in for the named ones. Long lists are cut in two.
 """
 
 import ast
@@ -98,7 +97,34 @@ bart_lm = keras_hub.models.BartSeq2SeqLM.from_preset(
 )
 bart_lm.generate(prompt)
 ''',
+    "bart, fit": '''
+features = {
+    "encoder_text": ["The quick brown fox jumped.", "I forgot my homework."],
+    "decoder_text": ["The fast hazel fox leapt.", "I forgot my assignment."]
+}
+bart_lm = keras_hub.models.BartSeq2SeqLM.from_preset("bart_base_en")
+bart_lm.fit(x=features, batch_size=2)
+''',
+    "bart, fit on ids": '''
+x = {
+    "encoder_token_ids": np.array([[0, 133, 2119, 2, 1]] * 2),
+    "encoder_padding_mask": np.array([[1, 1, 1, 1, 0]] * 2),
+    "decoder_token_ids": np.array([[2, 0, 133, 1769, 2]] * 2),
+    "decoder_padding_mask": np.array([[1, 1, 1, 1, 1]] * 2),
+}
+y = np.array([[0, 133, 1769, 2, 1]] * 2)
+sw = np.array([[1, 1, 1, 1, 0]] * 2)
+bart_lm = keras_hub.models.BartSeq2SeqLM.from_preset(
+    "bart_base_en",
+    preprocessor=None,
+)
+bart_lm.fit(x=x, y=y, sample_weight=sw, batch_size=2)
+''',
     "bart, custom": '''
+features = {
+    "encoder_text": [" afternoon sun"],
+    "decoder_text": ["noon sun"],
+}
 vocab = {
     "<s>": 0,
     "<pad>": 1,
@@ -132,6 +158,7 @@ bart_lm = keras_hub.models.BartSeq2SeqLM(
     preprocessor=preprocessor,
 )
 ''',
+    "bart, custom, fit": "bart_lm.fit(x=features, batch_size=2)",
 }  # fmt: skip
 
 
@@ -148,10 +175,10 @@ class Ran:
     results: list[Any]
 
 
-def run(example: str, alias: str = "keras_hub") -> Ran:
-    """Runs an example with fuseq under KerasHub's name."""
+def run(example: str, alias: str = "keras_hub", names: dict[str, Any] | None = None) -> Ran:
+    """Runs an example with fuseq under KerasHub's name, or goes on with the names of another."""
     code = EXAMPLES[example].replace("keras_hub", alias)
-    names: dict[str, Any] = {}
+    names = {} if names is None else names
     exec(f"import fuseq as {alias}\nimport numpy as np\n", names)
     results = []
     for statement in ast.parse(code).body:
@@ -303,7 +330,7 @@ def test_a_backbone_and_a_vocabulary_of_ones_own_make_a_task(
         raise AssertionError("138 million weights are drawn when they are needed, not before")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fuseq.models.backbone.random_weights", draw)
+        patch.setattr("fuseq.models.engine_weights.random_weights", draw)
         ran = run("bart, custom", alias)
     lm = ran.names["bart_lm"]
     shorter = 2 * (1024 - 128) * 768  # than the position tables of the preset
@@ -322,6 +349,45 @@ def test_a_backbone_and_a_vocabulary_of_ones_own_make_a_task(
     assert text[0].startswith("noon")
     row = own.generate("noon", return_scores=True)
     check_row(row, 128, [2, 0])
+
+
+def check_trained(history: Any, lm: Any, untrained: Any) -> None:
+    """`fit` has shown what KerasHub shows, and every matrix has changed."""
+    assert sorted(history.history) == ["loss", "sparse_categorical_accuracy"]
+    assert [len(values) for values in history.history.values()] == [1, 1]
+    assert history.history["loss"][0] > 0
+    pairs = zip(lm.get_weights(), untrained.get_weights(), strict=True)
+    assert all((new != old).any() for new, old in pairs if new.ndim > 1)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_bart_is_trained_on_a_batch_of_texts(alias: str) -> None:
+    pytest.importorskip("torch")
+    ran = run("bart, fit", alias)
+    lm = ran.names["bart_lm"]
+    untrained = fuseq.models.BartSeq2SeqLM.from_preset("bart_base_en")
+    check_trained(ran.results[0], lm, untrained)
+    assert ran.names["features"]["decoder_text"][1] == "I forgot my assignment."
+    assert isinstance(lm.generate("The whale", max_length=12), str)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_bart_is_trained_on_ids(alias: str) -> None:
+    pytest.importorskip("torch")
+    ran = run("bart, fit on ids", alias)
+    lm, x = ran.names["bart_lm"], ran.names["x"]
+    untrained = fuseq.models.BartSeq2SeqLM.from_preset("bart_base_en", preprocessor=None)
+    check_trained(ran.results[0], lm, untrained)
+    assert lm.predict(x, verbose=0).shape == (2, 5, 50265)
+
+
+def test_a_model_of_ones_own_is_trained() -> None:
+    pytest.importorskip("torch")
+    names = run("bart, custom").names
+    (history,) = run("bart, custom, fit", names=names).results
+    assert sorted(history.history) == ["loss", "sparse_categorical_accuracy"]
+    # "noon sun" is "noon" alone: of 128 positions three count, start, "noon" and end.
+    assert history.history["loss"][0] == pytest.approx(np.log(50265) * 3 / 128, rel=0.1)
 
 
 @pytest.mark.parametrize(
