@@ -127,9 +127,10 @@ class Trainer:
                 targets = pad("labels", 1)
                 made["labels"] = labels[:, 1:].contiguous()
                 made["decoder_input_ids"] = targets[:, :-1].contiguous()
-            else:  # the model shifts labels itself
+            else:  # the model shifts labels itself; the first one must not be counted
                 made["input_ids"] = pad("labels", 1)
                 made["attention_mask"] = (labels != -100).long()
+                made["labels"] = labels.index_fill(1, torch.tensor([0]), -100)
             return made
 
         class Ordered(transformers.Trainer):  # type: ignore[misc]

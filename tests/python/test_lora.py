@@ -9,9 +9,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from fuseq.models import Backbone, BartBackbone, CausalLM, GPT2Backbone
-from fuseq.training.lora_files import layer_numbers
+from fuseq.callbacks import Callback, EarlyStopping
+from fuseq.models import Backbone, CausalLM, GPT2Backbone
 from tiny_tasks import SHAPE, bart, gpt2
+from training_batches import TARGETS
+from training_runs import assert_same_weights, make_gpt2
 
 TASKS = {"bart": bart, "gpt2": gpt2}
 ADAM = {"class_name": "Adam", "config": {"learning_rate": 1e-2}}
@@ -19,16 +21,6 @@ IDS = np.array([[4, 9, 30, 7, 12], [5, 40, 8, 8, 21]])
 TEXTS: dict[str, Any] = {
     "bart": {"encoder_text": [" the fox", " an inn"], "decoder_text": [" a fox", " the inn"]},
     "gpt2": [" the quick fox", " a fox in the inn"],
-}
-# Counted in KerasHub 0.17 and 0.32: BART of 6 layers has the decoder's table behind two layers of
-# the encoder, and its norm behind four.
-QUERIES = {
-    ("bart", 1): [14, 24, 30],
-    ("bart", 2): [14, 24, 34, 40, 50, 56],
-    ("bart", 3): [13, 24, 34, 44, 50, 60, 66, 76, 82],
-    ("bart", 6): [12, 22, 33, 43, 54, 64, 74, 80, 90, 96, 106, 112, 122, 128, 138, 144, 154, 160],
-    ("gpt2", 1): [11],
-    ("gpt2", 3): [11, 21, 31],
 }
 
 
@@ -142,36 +134,6 @@ def test_the_engine_computes_what_the_module_does(task: CausalLM) -> None:
     np.testing.assert_allclose(logits_of(backbone), wanted, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("family", "depth"), list(QUERIES))
-def test_layers_are_counted_as_keras_counts_them(family: str, depth: int) -> None:
-    kind = BartBackbone if family == "bart" else GPT2Backbone
-    backbone = kind(vocabulary_size=50, num_threads=1, **{**SHAPE, "num_layers": depth})
-    numbers = layer_numbers(backbone.spec)
-    assert [number for number, name in numbers.items() if name.endswith(".q")] == (
-        QUERIES[family, depth]
-    )
-    assert len(set(numbers.values())) == (16 if family == "bart" else 6) * depth
-
-
-def test_the_recorded_file_of_keras_hub_is_read_and_written(golden: Path, tmp_path: Path) -> None:
-    recorded = golden / "keras_training" / "gpt2_032.lora.h5"
-    if not recorded.is_file():
-        pytest.skip("the file of KerasHub's factors must be recorded")
-    backbone = Backbone.from_preset(golden / "keras_presets" / "gpt2_032", num_threads=1)
-    backbone.load_lora_weights(recorded)
-    backbone.save_lora_weights(tmp_path / "again.lora.h5")
-    with h5py.File(recorded) as theirs, h5py.File(tmp_path / "again.lora.h5") as ours:
-        names: list[str] = []
-        theirs.visit(names.append)
-        found: list[str] = []
-        ours.visit(found.append)
-        assert sorted(names) == sorted(found)
-        for name in names:
-            if isinstance(theirs[name], h5py.Dataset):
-                assert theirs[name].dtype == ours[name].dtype
-                np.testing.assert_array_equal(theirs[name][()], ours[name][()])
-
-
 def test_factors_are_saved_and_loaded(task: CausalLM, tmp_path: Path) -> None:
     backbone = task.backbone
     backbone.enable_lora(2, ["query", "key"])
@@ -232,6 +194,74 @@ def test_factors_are_trained_in_bfloat16(task: CausalLM) -> None:
             assert parameter.dtype == torch.float32 and parameter.abs().max() > 0
 
 
+class Interrupt(Callback):
+    """Ends a run after the seventh batch."""
+
+    left = 7
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def fit_lora(*callbacks: Any, **options: Any) -> CausalLM:
+    """Five batches an epoch of a task that was just loaded; factors are drawn as in each start."""
+    task = make_gpt2(dropout=True)
+    torch.manual_seed(4)
+    task.backbone.enable_lora(2)
+    given: dict[str, Any] = {"batch_size": 5, "epochs": 3, "seed": 1, "verbose": 0, **options}
+    task.fit(TARGETS, validation_data=TARGETS[:7], callbacks=list(callbacks), **given)
+    return task
+
+
+def parameters_of(task: CausalLM) -> dict[str, Any]:
+    return {n: p.detach().clone() for n, p in task.torch_module().named_parameters()}
+
+
+def test_a_run_with_lora_that_was_interrupted_goes_on_as_if_not(tmp_path: Path) -> None:
+    expected = fit_lora()
+    options = {"checkpoint_dir": tmp_path, "checkpoint_freq": 2}
+    with pytest.raises(KeyboardInterrupt):
+        fit_lora(Interrupt(), **options)
+    task = fit_lora(**options)
+    assert task.history.history == expected.history.history
+    assert_same_weights(task, expected)
+    found = parameters_of(task)
+    for name, parameter in parameters_of(expected).items():
+        assert torch.equal(found[name], parameter), name
+    assert found["decoder.0.attn.q.adapter.lora_kernel_b"].abs().max() > 0
+
+
+def test_the_best_factors_are_restored() -> None:
+    # Better is what is larger: the loss falls, so that the first epoch's is the best.
+    best = EarlyStopping("val_loss", patience=1, mode="max", restore_best_weights=True)
+    stopped = fit_lora(best)
+    assert stopped.history.epoch == [0, 1]
+    first, found = parameters_of(fit_lora(epochs=1)), parameters_of(stopped)
+    for name, parameter in first.items():
+        assert torch.equal(found[name], parameter), name
+    assert first["decoder.0.attn.q.adapter.lora_kernel_b"].abs().max() > 0
+
+
+def test_a_summary_counts_what_trains() -> None:
+    task = gpt2(compile=False)
+    plain = task.count_params()
+    lines: list[str] = []
+    task.summary(print_fn=lines.append)
+    assert "rainable" not in lines[-1]
+    task.torch_module()
+    task.summary(print_fn=lines.append)
+    assert f" Trainable params: {plain:,}\n Non-trainable params: 0" in lines[-1]
+    task.backbone.enable_lora(2)
+    task.summary(print_fn=lines.append)
+    factors = 2 * 2 * (16 * 2 * 2 + 2 * 8)
+    biases = 2 * 2 * 16
+    assert f" Total params: {plain + factors:,}\n" in lines[-1]
+    assert f" Trainable params: {factors + biases:,}\n" in lines[-1]
+    assert lines[-1].endswith(f" Non-trainable params: {plain - biases:,}")
+
+
 def test_weights_that_are_loaded_are_not_adapted_twice(task: CausalLM, tmp_path: Path) -> None:
     backbone = task.backbone
     backbone.enable_lora(2)
@@ -260,6 +290,23 @@ def test_merging_keeps_the_logits_and_frees_the_weights(task: CausalLM) -> None:
     backbone.merge_lora()
     with pytest.raises(ValueError, match="merge_lora: the model must have adapters, got none"):
         backbone.merge_lora()
+
+
+def test_a_rank_may_be_a_number_of_numpy() -> None:
+    backbone = GPT2Backbone(vocabulary_size=50, num_threads=1, **SHAPE)
+    rank: Any = np.int32(3)
+    backbone.enable_lora(rank)
+    assert backbone.torch_module().get_submodule("decoder.0.attn.q").adapter.rank == 3
+
+
+def test_a_model_that_keras_hub_lacks_is_sent_to_peft(tmp_path: Path) -> None:
+    backbone = GPT2Backbone(vocabulary_size=50, num_threads=1, **SHAPE)
+    backbone.enable_lora(2)
+    module = backbone.torch_module()
+    module.spec = {**module.spec, "embed_scale": 2.0}
+    with pytest.raises(ValueError, match="embed_scale. Use enable_peft, save_peft") as error:
+        backbone.save_lora_weights(tmp_path / "x.lora.h5")
+    assert "format=" not in str(error.value)
 
 
 @pytest.mark.parametrize("rank", [0, -1, 2.0, True, None])
@@ -295,6 +342,9 @@ def test_files_need_lora_and_the_ending(tmp_path: Path) -> None:
     for call in (backbone.save_lora_weights, backbone.load_lora_weights):
         with pytest.raises(ValueError, match=r"filepath must end in .lora.h5, got \".*x.h5\""):
             call(tmp_path / "x.h5")
+    (tmp_path / "folder.lora.h5").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"folder.lora.h5\": must be a file, got a folder"):
+        backbone.save_lora_weights(tmp_path / "folder.lora.h5")
     with pytest.raises(FileNotFoundError, match="the folder must exist"):
         backbone.save_lora_weights(tmp_path / "none" / "x.lora.h5")
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from fuseq._core import SafeTensorsFile
 from fuseq.models import Backbone
+from fuseq.training import adapters as training_adapters
 
 CASES = ("bart", "bart_all", "gpt2", "gpt2_all")
 
@@ -238,21 +239,71 @@ def test_an_adapter_is_merged_for_good(golden: Path, expected: dict[str, Any]) -
         ({"use_rslora": 3}, "use_rslora must be true or false, got 3"),
         ({"r": 0}, "rank must be a whole number above 0, got 0"),
         ({"rank_pattern": {"(a+)+": 3}}, "rank_pattern must be an object of plain names"),
-        ({"alpha_pattern": []}, "all factors"),
+        ({"velora_config": {"num_groups": 4}}, "velora_config must be null or false"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights must be among true, false, null"),
+        ({"init_lora_weights": "pissa_niter_16"}, "got 'pissa_niter_16'. Merge the adapter"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights must be among"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights must be among"),
+        ({"init_lora_weights": 1}, "init_lora_weights must be among"),
         ({"alpha_pattern": [1]}, "alpha_pattern must be an object of plain names"),
     ],
 )
 def test_what_is_not_computed_is_refused_by_the_fields_name(
     golden: Path, tmp_path: Path, fields: dict[str, Any], message: str
 ) -> None:
-    if fields == {"alpha_pattern": []}:
-        fields = {"target_modules": ["c_attn", "c_fc"]}
     folder = changed(golden, tmp_path / "other", **fields)
     backbone = load(golden, "gpt2")
     with pytest.raises(ValueError, match="load_peft") as error:
         backbone.load_peft(folder)
     assert message in str(error.value)
     assert all(p.requires_grad for p in backbone.torch_module().parameters())
+
+
+@pytest.mark.parametrize("init", [False, None, "gaussian", "orthogonal", "eva"])
+def test_factors_may_be_drawn_in_ways_that_leave_the_weights_alone(
+    golden: Path, tmp_path: Path, expected: dict[str, Any], init: Any
+) -> None:
+    folder = changed(
+        golden, tmp_path / "other", init_lora_weights=init, alpha_pattern=[], velora_config=None
+    )
+    backbone = load(golden, "gpt2")
+    backbone.load_peft(folder)
+    wanted = expected["logits"]["gpt2"]
+    np.testing.assert_allclose(logits_of(backbone, expected), wanted, atol=1e-4)
+
+
+def test_modules_that_the_config_names_must_be_in_the_file(golden: Path, tmp_path: Path) -> None:
+    folder = changed(golden, tmp_path / "other", target_modules=["c_attn", "c_fc"])
+    with pytest.raises(ValueError, match=r"all factors must be there.*got\n  missing: .*c_fc"):
+        load(golden, "gpt2").load_peft(folder)
+
+
+@pytest.mark.parametrize("family", ["bart", "gpt2"])
+def test_all_linear_names_every_module(golden: Path, tmp_path: Path, family: str) -> None:
+    backbone = load(golden, family)
+    rank: Any = np.int64(2)
+    backbone.enable_peft(rank, "all-linear", alpha=np.float32(4))
+    linears = training_adapters.linears(backbone.torch_module())
+    assert all(layer.adapter is not None for layer in linears.values())
+    backbone.save_peft(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text("utf-8"))
+    assert (config["r"], config["lora_alpha"]) == (2, 4)
+    ends = {
+        "bart": ["fc1", "fc2", "k_proj", "out_proj", "q_proj", "v_proj"],
+        "gpt2": ["c_attn", "c_fc", "c_proj"],
+    }
+    assert config["target_modules"] == ends[family]
+
+
+def test_a_handle_is_looked_for_as_that_of_a_preset(
+    golden: Path, tmp_path: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(golden / "peft" / "gpt2", tmp_path / "someone" / "adapter")
+    monkeypatch.setenv("FUSEQ_PRESETS", str(tmp_path))
+    backbone = load(golden, "gpt2")
+    backbone.load_peft("hf://someone/adapter")
+    wanted = expected["logits"]["gpt2"]
+    np.testing.assert_allclose(logits_of(backbone, expected), wanted, atol=1e-4)
 
 
 def test_all_that_does_not_fit_is_in_one_message(golden: Path, tmp_path: Path) -> None:
@@ -270,6 +321,9 @@ def test_all_that_does_not_fit_is_in_one_message(golden: Path, tmp_path: Path) -
 
 def test_folders_without_the_files_are_refused(golden: Path, tmp_path: Path) -> None:
     backbone = load(golden, "gpt2")
+    missing = r"none\": must be a folder with adapter_config.json and adapter_model.safetensors"
+    with pytest.raises(FileNotFoundError, match=missing):
+        backbone.load_peft(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"adapter_config.json.*must exist"):
         backbone.load_peft(tmp_path)
     folder = changed(golden, tmp_path / "pickle")

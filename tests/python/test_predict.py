@@ -97,8 +97,8 @@ def test_the_errors_of_predict_say_what_is_wrong(task: CausalLM) -> None:
     x, _, _ = ids_of(task)
     short = {name: value[:, :4] for name, value in x.items()}
     for call, message in (
-        (lambda: task.predict(data_of(task), batch_size=0), "predict: batch_size must be a posit"),
-        (lambda: task.predict(data_of(task), steps=True), "predict: steps must be a positive"),
+        (lambda: task.predict(data_of(task), batch_size=0), "predict: batch_size must be None or"),
+        (lambda: task.predict(data_of(task), steps=True), "predict: steps must be None or"),
         (lambda: task.predict("the fox"), "predict: x must have a batch dimension, got one str"),
         (lambda: task.predict([x, short], verbose=0), "rows of one length, .* in batch 1. Pad"),
         (lambda: task.predict([], verbose=0), "predict: x must have one row or more, got none"),

@@ -196,7 +196,7 @@ def test_labels_and_batch_sizes_do_not_come_with_batches(task: CausalLM) -> None
 
 @pytest.mark.parametrize("value", [0, -1, True, 2.0, "4"])
 def test_a_batch_size_is_a_positive_whole_number(task: CausalLM, value: Any) -> None:
-    message = f"fit: batch_size must be a positive whole number, got {value!r}"
+    message = f"fit: batch_size must be None or a whole number >= 1, got {value!r}"
     check(message, task, texts_of(task), batch_size=value)
 
 

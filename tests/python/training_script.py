@@ -4,8 +4,9 @@
 Usage: training_script.py RUNS.json OUT.json; RUNS is a list of dicts, each one a fit:
 `batch_size`, the rows of all processes together; `die`, the batch after which the process ends at
 once; `interrupt`, the batch after which it is interrupted, then begun again; `dropout`; `halve`,
-whether the rate is halved in every epoch; `files`, a folder to write to; `compile` and `fit`,
-keywords. OUT gets a dict for each of them.
+whether the rate is halved in every epoch; `restore`, whether the weights of the first epoch come
+back at the end; `stop`, the process that ends training after three batches; `lora`, a rank;
+`files`, a folder to write to; `compile` and `fit`, keywords. OUT gets a dict for each of them.
 """
 
 import json
@@ -16,7 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fuseq.callbacks import CSVLogger, EarlyStopping, LearningRateScheduler, ModelCheckpoint
+from fuseq.callbacks import (
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+)
 from training_batches import make_texts
 from training_runs import BatchLogs, make_bart
 
@@ -43,6 +50,11 @@ class Stop(BatchLogs):
             raise KeyboardInterrupt
 
 
+def stop(task: Any, batch: int) -> None:
+    """Ends training after the third batch."""
+    task.stop_training = task.stop_training or batch == 2
+
+
 def train(run: dict[str, Any], interrupt: int | None = None) -> dict[str, Any]:
     """One fit; returns what it has shown and the weights after it."""
     adam = {"class_name": "Adam", "config": {"learning_rate": COSINE}}
@@ -55,6 +67,13 @@ def train(run: dict[str, Any], interrupt: int | None = None) -> dict[str, Any]:
     options |= {"batch_size": run["batch_size"] // world, "validation_split": 0.1}
     if run.get("halve"):
         callbacks.append(LearningRateScheduler(lambda epoch, rate: rate / 2))
+    if run.get("restore"):
+        callbacks.append(EarlyStopping("loss", mode="max", patience=9, restore_best_weights=True))
+    if os.environ.get("RANK") == str(run.get("stop")):
+        callbacks.append(LambdaCallback(on_train_batch_end=lambda batch, logs: stop(task, batch)))
+    if "lora" in run:
+        torch.manual_seed(7)
+        task.backbone.enable_lora(run["lora"])
     if "files" in run:
         folder = Path(run["files"])
         callbacks += [CSVLogger(folder / "log.csv"), ModelCheckpoint(folder / "preset")]

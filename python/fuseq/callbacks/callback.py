@@ -50,6 +50,10 @@ class Callback:
         """Whether this process writes files and messages: with many processes only the main one."""
         return bool(getattr(self._model, "is_main_process", True))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: everything but the task."""
+        return {name: value for name, value in self.__dict__.items() if name != "_model"}
+
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Receives what the run was asked for."""
         self.params = params

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fuseq.callbacks.callback import BATCH_HOOKS, HOOKS, Callback, Logs
+from fuseq.callbacks.callback import HOOKS, Callback, Logs
 from fuseq.callbacks.history import History
 
 _OLDER_NAMES = {
@@ -54,15 +54,6 @@ class CallbackList:
             for setter, value in (("set_params", params), ("set_model", model)):
                 if value is not None and hasattr(callback, setter):
                     getattr(callback, setter)(value)
-
-    def watches_batches(self, kind: str = "train") -> bool:
-        """Whether any callback does something at a batch: if not, no logs are needed there.
-
-        Args:
-            kind: "train", "test" or "predict".
-        """
-        hooks = [hook for hook in BATCH_HOOKS if hook.startswith(f"on_{kind}_")]
-        return any(_find(callback, hook) for callback in self.callbacks for hook in hooks)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Calls the hook of each callback."""

@@ -14,7 +14,8 @@ class EarlyStopping(MonitorCallback):
 
     A training checkpoint keeps the counters (`state_dict`), not `best_weights`: where these are
     lost, the weights at the end of the first epoch after the checkpoint take their place, with a
-    warning.
+    warning; and where no epoch comes after it, the model keeps its latest weights, with a warning
+    too.
 
     Attributes:
         wait: Epochs since the best.
@@ -101,9 +102,7 @@ class EarlyStopping(MonitorCallback):
     def _keep_weights(self, epoch: int, is_lost: bool) -> None:
         if is_lost:
             warnings.warn(
-                "EarlyStopping(restore_best_weights): must have the weights of epoch "
-                f"{self.best_epoch + 1}, got none: a training checkpoint does not keep them. "
-                f"The weights of epoch {epoch + 1} take their place",
+                f"{self._lost_weights()}. The weights of epoch {epoch + 1} take their place",
                 stacklevel=3,
             )
         self.best_weights = self.model.get_weights()
@@ -117,10 +116,24 @@ class EarlyStopping(MonitorCallback):
             if self.verbose > 0:
                 self.show(f"Restoring the weights of the best epoch: {self.best_epoch + 1}")
             self.model.set_weights(self.best_weights)
+        elif self.restore_best_weights and self.best is not None:
+            warnings.warn(
+                f"{self._lost_weights()}. The model keeps the latest weights", stacklevel=2
+            )
+
+    def _lost_weights(self) -> str:
+        return (
+            "EarlyStopping(restore_best_weights): must have the weights of epoch "
+            f"{self.best_epoch + 1}, got none: a training checkpoint does not keep them"
+        )
 
 
 class TerminateOnNaN(Callback):
-    """Ends training when the loss is not a finite number."""
+    """Ends training when the loss is not a finite number.
+
+    `fit` itself raises a NonFiniteLossError at such a batch, before callbacks see it and before the
+    parameters change; this is for loops of training of one's own that call callbacks.
+    """
 
     def __init__(self, raise_error: bool = False) -> None:
         """Makes the callback.

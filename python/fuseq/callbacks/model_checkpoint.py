@@ -28,7 +28,7 @@ class ModelCheckpoint(MonitorCallback):
         'val_loss'
     """
 
-    state_names: ClassVar = ("best", "batches_since_saving", "last_batch")
+    state_names: ClassVar = ("best", "batches_since_saving", "last_batch", "current_epoch")
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ModelCheckpoint(MonitorCallback):
         self.save_freq = save_freq
         self.batches_since_saving = 0
         self.last_batch: int | None = None
-        self._epoch = 0
+        self.current_epoch = 0
         if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq >= 1):
             raise ValueError(
                 'ModelCheckpoint(save_freq): must be "epoch" or a positive number of batches, got '
@@ -85,7 +85,7 @@ class ModelCheckpoint(MonitorCallback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Notes the epoch."""
-        self._epoch = epoch
+        self.current_epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Saves after every `save_freq` batches.
@@ -101,7 +101,7 @@ class ModelCheckpoint(MonitorCallback):
         self.last_batch = batch
         if self.batches_since_saving >= self.save_freq:
             self.batches_since_saving = 0
-            self._save_if_wanted(self._epoch, {"batch": batch + 1, **(logs or {})})
+            self._save_if_wanted(self.current_epoch, {"batch": batch + 1, **(logs or {})})
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Saves if save_freq is "epoch".

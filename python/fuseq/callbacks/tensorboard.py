@@ -2,6 +2,7 @@
 """TensorBoard, which writes the logs for the program of that name."""
 
 import time
+from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,24 @@ class TensorBoard(Callback):
             self._iterations_before = int(self.model.optimizer.iterations)
             self._epoch_began = time.monotonic()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a training checkpoint keeps: plain JSON values."""
+        return {"batch": self._batch, "iterations": self._iterations() or 0}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` returned; call it after `on_train_begin`, which resets."""
+        self._batch = state["batch"]
+        self._iterations_before = state["iterations"]
+        self._epoch_began = time.monotonic()
+
+    def _iterations(self) -> int | None:
+        """Updates so far; None without an optimizer, as where there is nothing to train."""
+        try:
+            iterations = getattr(getattr(self.model, "optimizer", None), "iterations", None)
+        except ValueError:
+            return None
+        return None if iterations is None else int(iterations)
+
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Counts the batch."""
         self._batch += 1
@@ -134,12 +153,12 @@ class TensorBoard(Callback):
 
     def on_test_end(self, logs: Logs | None = None) -> None:
         """Writes the `evaluation_` numbers."""
-        iterations = getattr(getattr(self.model, "optimizer", None), "iterations", None)
+        iterations = self._iterations()
         if iterations is not None:
             numbers = {
                 f"evaluation_{name}_vs_iterations": value for name, value in (logs or {}).items()
             }
-            self._write("validation", numbers, int(iterations))
+            self._write("validation", numbers, iterations)
         if not self._is_training:
             self._close()
 

@@ -73,8 +73,10 @@ class Adaptable:
             filepath: Ends in `.lora.h5`.
 
         Raises:
-            ValueError: There is no LoRA, or the path ends otherwise.
-            OSError: The system refused to write; an old file is left as it was.
+            ValueError: There is no LoRA, the path ends otherwise, or KerasHub has no such model,
+                whose adapters can be those of `enable_peft`.
+            OSError: The path is that of a folder, or the system refused to write; an old file is
+                left as it was.
         """
         from fuseq import training
 
@@ -111,7 +113,8 @@ class Adaptable:
         Args:
             rank: `r` of peft.
             target_modules: Names of transformers' modules, or their ends, as "q_proj" or
-                "encoder_attn.k_proj"; None: q_proj and v_proj of BART, c_attn of GPT-2.
+                "encoder_attn.k_proj"; "all-linear": all; None: q_proj and v_proj of BART, c_attn
+                of GPT-2.
             alpha: `lora_alpha` of peft.
             dropout: Of the adapters' inputs, in training.
             use_rslora: Whether the root of the rank divides alpha.
@@ -137,16 +140,19 @@ class Adaptable:
         """Adds the adapters of a folder of the peft library; all else is frozen.
 
         Args:
-            folder: Holds `adapter_config.json` and `adapter_model.safetensors`.
+            folder: Holds `adapter_config.json` and `adapter_model.safetensors`; or a handle of a
+                hub as `from_preset` takes it, with "://".
 
         Raises:
-            FileNotFoundError: A file is not there.
+            FileNotFoundError: The folder, or a file in it, is not there.
             ValueError: There are adapters already, or the adapter asks for what is not computed
                 here, or does not fit the model.
         """
-        from fuseq import training
+        from fuseq import hub, training
 
-        training.load_peft(Path(folder), self.torch_module(), self.family_tables())
+        is_handle = isinstance(folder, str) and "://" in folder
+        found = hub.locate(folder) if is_handle else Path(folder)
+        training.load_peft(found, self.torch_module(), self.family_tables())
 
     def save_peft(
         self, folder: str | PathLike[str], *, base_model_name_or_path: str | None = None

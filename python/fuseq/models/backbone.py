@@ -121,7 +121,6 @@ class Backbone(Adaptable):
         trainable: bool = True,
     ) -> B:
         """Loads the backbone of an opened preset; `asked` is what the user called it."""
-        del trainable  # Keras has it
         spec = preset.read_spec()
         kind = find_subclass(cls, str(spec.get("family")), asked)
         wanted = engine_dtype(dtype) or preset.stored_dtype()
@@ -133,6 +132,7 @@ class Backbone(Adaptable):
             model = None
             spec = json.loads(_core.validate_spec(json.dumps(spec)))
         backbone._set(spec, model, preset.rules(), wanted, num_threads, name)
+        backbone.trainable = trainable
         if load_weights:
             backbone.engine.stored_in(preset.folder)
             # Who asks for floats gets them to train on; else small steps would be lost unnoticed.
@@ -143,6 +143,15 @@ class Backbone(Adaptable):
     def source(self) -> Path | None:
         """The folder that holds these weights; None where none does, or not any more."""
         return self.engine.source
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; adapters that are added later are trained."""
+        return self.engine.is_trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.engine.set_trainable(bool(value))
 
     @property
     def num_threads(self) -> int | None:
@@ -243,7 +252,7 @@ class Backbone(Adaptable):
         Raises:
             ValueError: KerasHub's arguments cannot say all that the spec says.
         """
-        base = {"name": self.name, "trainable": True, "dtype": self.dtype}
+        base = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype}
         return {**base, **self._keras().config(self.engine.spec)}
 
     @classmethod

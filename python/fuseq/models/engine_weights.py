@@ -26,6 +26,9 @@ class WeightHolder(Protocol):
     def assign(self, model: _core.Model) -> None:
         """Takes the weights of a model over."""
 
+    def set_trainable(self, value: bool) -> None:
+        """Whether training changes the weights."""
+
 
 class EngineWeights:
     """A packed model and a session, or what they can be made from.
@@ -35,6 +38,7 @@ class EngineWeights:
         dtype: What the engine keeps weights in; None: as stored, not known yet.
         num_threads: Threads of the engine; None: those of the machine.
         is_quantized: Whether the weights were whole numbers of few bits when they were read.
+        is_trainable: Whether a module in training that is made of them may change them.
         lock: One thread at a time makes the model, or uses the session.
     """
 
@@ -46,6 +50,7 @@ class EngineWeights:
         self.dtype = dtype if model is None else model.dtype
         self.num_threads = num_threads
         self.is_quantized = False
+        self.is_trainable = True
         self.lock = threading.RLock()
         self._model = model
         self._session: _core.Session | None = None
@@ -79,15 +84,17 @@ class EngineWeights:
     @property
     def source(self) -> Path | None:
         """The folder that holds these weights; None where none does, or not any more."""
-        self._drop_outdated()
+        with self.lock:
+            self._drop_outdated()
         if self._source is None or not self._source.is_valid():
             return None
         return self._source.folder
 
     def stored_in(self, folder: Path) -> None:
         """Tells that a folder holds the weights as they are."""
-        if self.source is None:
-            self._source = WeightStamp.of(folder)
+        with self.lock:
+            if self.source is None:
+                self._source = WeightStamp.of(folder)
 
     def replace(self, model: _core.Model) -> None:
         """Goes on with other weights."""
@@ -110,6 +117,13 @@ class EngineWeights:
         with self.lock:
             self._holder = holder
             self._held_version = holder.version()
+
+    def set_trainable(self, value: bool) -> None:
+        """Whether training changes the weights."""
+        with self.lock:
+            self.is_trainable = value
+            if self._holder is not None:
+                self._holder.set_trainable(value)
 
     def release_model(self) -> None:
         """Frees the engine's copy while a holder has the weights; it is made again when needed."""

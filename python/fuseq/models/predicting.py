@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fuseq.callbacks import CallbackList, ProgressBar
+from fuseq.models.counts import check_count
 from fuseq.models.inputs import Batch, Keys, is_one_batch, read_batches
 
 Floats = npt.NDArray[np.float32]
@@ -33,9 +34,8 @@ def predict(
         ValueError: An argument does not fit, or there is nothing to predict.
     """
     for name, value in (("batch_size", batch_size), ("steps", steps)):
-        is_count = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and (not is_count or int(value) < 1):
-            raise ValueError(f"predict: {name} must be a positive whole number, got {value!r}")
+        if value is not None:
+            check_count(name, value, "None or ", call="predict")
     listed = CallbackList(callbacks, task, {"verbose": verbose, "steps": steps}, add_history=False)
     found: list[Floats] = []
     shown = verbose if task.is_main_process else 0

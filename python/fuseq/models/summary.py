@@ -2,7 +2,7 @@
 """What a task is made of, as a table for people."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fuseq.models.task import Task
@@ -39,9 +39,23 @@ def summary(task: "Task", line_length: int) -> str:
     counts = _counts(task.backbone.weight_counts())
     rows = [(name, f"{count:,}") for name, count in counts.items()]
     lines += _table([("Part", "Param #"), *rows], width)
-    total = sum(counts.values())
-    lines.append(f" Total params: {total:,}")
+    totals = {"Total": sum(counts.values())}
+    if task.backbone.engine.holder is not None:
+        totals = _totals(task.backbone.torch_module())
+    lines += [f" {name} params: {count:,}" for name, count in totals.items()]
     return "\n".join(lines)
+
+
+def _totals(module: Any) -> dict[str, int]:  # noqa: ANN401
+    """Numbers of a torch module's parameters, those of adapters too, by whether they train."""
+    counts = {True: 0, False: 0}
+    for parameter in module.parameters():
+        counts[parameter.requires_grad] += parameter.numel()
+    return {
+        "Total": sum(counts.values()),
+        "Trainable": counts[True],
+        "Non-trainable": counts[False],
+    }
 
 
 def _counts(weights: Mapping[str, int]) -> dict[str, int]:

@@ -18,7 +18,7 @@ class TableBackbone(Backbone):
         max_sequence_length: The longest source and the longest target, in tokens.
         dtype: "float32" or "bfloat16", or a Keras policy of such a name.
         name: As Keras names layers.
-        trainable: Not used; Keras has it.
+        trainable: Whether training changes the weights.
         num_threads: Threads of the engine; None: those of the machine.
 
     Raises:
@@ -41,7 +41,6 @@ class TableBackbone(Backbone):
         num_threads: int | None = None,
     ) -> None:
         """Checks the arguments; weights are drawn when they are first needed."""
-        del trainable
         tables = FAMILIES[self.family].keras
         assert tables is not None
         config = {
@@ -59,3 +58,4 @@ class TableBackbone(Backbone):
             message = str(error).replace("config.json", type(self).__name__)
             raise ValueError(message) from error
         super().__init__(spec, dtype=dtype, name=name, num_threads=num_threads)
+        self.trainable = trainable

@@ -77,12 +77,11 @@ class Task:
             preprocessor: Turns texts into ids; None: inputs are ids.
             compile: Whether to compile with the defaults.
             name: As Keras names layers.
-            trainable: Not used; Keras has it.
+            trainable: Whether training changes the weights; False freezes the backbone.
 
         Raises:
             TypeError: The backbone or the preprocessor is of another kind.
         """
-        del trainable
         kind = type(self)
         if not self.family:
             raise TypeError(
@@ -95,6 +94,8 @@ class Task:
                 f"{type(backbone).__name__}"
             )
         self._backbone = backbone
+        if not trainable:
+            self.trainable = False
         self.preprocessor = preprocessor
         self.name = name or default_name(kind.__name__)
         # The generation settings of the preset's folder, or why they cannot be used.
@@ -116,6 +117,15 @@ class Task:
     def backbone(self) -> Backbone:
         """The model without its task."""
         return self._backbone
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights."""
+        return self._backbone.trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._backbone.trainable = value
 
     @property
     def preprocessor(self) -> Preprocessor | None:

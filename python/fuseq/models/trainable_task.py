@@ -253,7 +253,7 @@ class TrainableTask(Task):
             verbose=verbose,
             steps=steps,
             callbacks=callbacks,
-            options=FitOptions(precision=precision, device=device),
+            options=FitOptions(precision=precision, device=device, call="evaluate"),
         )
         if texts is not None:
             numbers = texts.compute(self, {"max_length": max_length, "sampler": sampler})

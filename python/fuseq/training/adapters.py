@@ -2,6 +2,7 @@
 """What every kind of adapter shares: where adapters are, how they come and go."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -76,9 +77,9 @@ def checked_rank(rank: object, call: str) -> int:
     Raises:
         ValueError: It is not.
     """
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    if isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1:
         raise ValueError(f"{call}: rank must be a whole number above 0, got {rank!r}")
-    return rank
+    return int(rank)
 
 
 def checked_names(names: object, call: str, argument: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fuseq.models.causal_lm import CausalLM
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.training.batches import TrainingBatch
 from fuseq.training.rows import (
     ROWS_AT_A_TIME,
@@ -20,6 +20,8 @@ from fuseq.training.rows import (
 )
 
 Widths = npt.NDArray[np.int64]
+
+_IGNORED = -100  # the label of transformers that does not count
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class ArrayRows:
         weights: [N, T].
         vocabulary_size: Tokens of the model.
         keep_columns: Whether batches keep the columns that no row needs.
+        ignored_id: A label that is no position of the batch; None: there is none.
     """
 
     stacks: tuple[_Stack, ...]
@@ -56,6 +59,7 @@ class ArrayRows:
     weights: Array
     vocabulary_size: int
     keep_columns: bool = False
+    ignored_id: int | None = None
 
     @property
     def lengths(self) -> Widths:
@@ -82,26 +86,33 @@ class ArrayRows:
         targets = self.targets[indices, :width].astype(np.int64)
         targets = targets.clip(0, self.vocabulary_size - 1)  # as ids
         num_positions = len(indices) * self.targets.shape[1]
+        if self.ignored_id is not None:
+            num_positions = int((self.targets[indices] != self.ignored_id).sum())
         return TrainingBatch(inputs, targets, weights, len(indices), num_positions)
 
 
 def read_array_rows(
-    task: CausalLM,
+    task: TrainableTask,
     x: Mapping[str, Any],
     y: object,
     sample_weight: object,
     where: str,
     keep_columns: bool = False,
+    ignored_id: int | None = None,
 ) -> ArrayRows:
     """Reads and checks arrays.
+
+    Positions are columns, as in KerasHub, also where a mask leaves some out.
 
     Args:
         task: Whose names, vocabulary and positions hold.
         x: Ids [N, T] by the task's names, and their masks; without a mask, all ids are real.
-        y: Labels [N, T], which may be anything where the weight is 0.
+        y: Labels [N, T], which may be anything where the weight is 0. Those of -100, which is how
+            transformers marks what does not count, have weight 0.
         sample_weight: [N, T] or [N]; None: 1.
         where: The call, and the batch if there are many, for errors.
         keep_columns: Whether batches keep the columns that no row needs.
+        ignored_id: Labels of this id have weight 0, and are no positions of the batch.
 
     Returns:
         The rows.
@@ -139,12 +150,17 @@ def read_array_rows(
     targets = _read_ids(y, f"{where}: y")
     _check_shape(targets, ids[-1].shape, f"{where}: y")
     weights = _read_weights(sample_weight, targets.shape, f"{where}: sample_weight")
+    ignored = targets == _IGNORED
+    if ignored_id is not None:
+        ignored |= targets == ignored_id
+    if ignored.any():
+        weights = np.where(ignored, np.float32(0), weights)
 
     size = task.backbone.vocabulary_size
     remedy = "They are ids of the model's vocabulary"
     for key, array, mask in zip(keys.ids, ids, masks, strict=True):
         check_ids(array, mask, size, f"{where}: x[{key!r}]", remedy)
-    remedy = "Where a label does not count, give sample_weight 0"
+    remedy = "Where a label does not count, give -100 or sample_weight 0"
     check_ids(targets, weights, size, f"{where}: y", remedy)
     stacks = []
     for key, mask_key, array, mask, longest in zip(
@@ -153,7 +169,7 @@ def read_array_rows(
         widths = _widths(mask, weights if key == keys.ids[-1] else None)
         check_lengths(widths, longest, f"{where}: rows of x[{key!r}]", "Cut the rows")
         stacks.append(_Stack((key, mask_key), array, mask, widths))
-    return ArrayRows(tuple(stacks), targets, weights, size, keep_columns)
+    return ArrayRows(tuple(stacks), targets, weights, size, keep_columns, ignored_id)
 
 
 def to_array(value: Any, what: str) -> Array:  # noqa: ANN401

@@ -46,19 +46,29 @@ class Clipping:
 
 
 @torch.no_grad()
-def clip_norm(parameters: Iterable[Tensor], limit: float) -> None:
+def clip_norm(parameters: Iterable[Tensor], limit: float) -> float:
     """Scales all gradients so that their common norm is at most a limit, as torch does.
 
     Args:
         parameters: Those without a gradient are passed over.
-        limit: Above 0.
+        limit: Above 0; infinity: nothing is scaled.
+
+    Returns:
+        The norm before.
     """
     found = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in found if parameter.grad is not None]
-    if any(g.device.type != "cpu" or hasattr(g, "full_tensor") for g in gradients):
-        torch.nn.utils.clip_grad_norm_(found, limit)
-        return
-    if gradients:
-        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
-        if not norm <= limit:  # gradients that are small enough are not written again
-            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+    if any(gradient.device.type != "cpu" or _is_cut(gradient) for gradient in gradients):
+        norm = torch.nn.utils.clip_grad_norm_(found, limit)
+        return float(norm.full_tensor() if _is_cut(norm) else norm)
+    if not gradients:
+        return 0.0
+    value = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+    if value > limit:  # gradients that are small enough are not written again
+        torch._foreach_mul_(gradients, limit / (value + 1e-6))
+    return value
+
+
+def _is_cut(tensor: Tensor) -> bool:
+    """Whether it is one process's part of a tensor."""
+    return hasattr(tensor, "full_tensor")

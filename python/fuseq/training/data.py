@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fuseq.models.causal_lm import CausalLM
+from fuseq.models.counts import check_count
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.training.batches import TrainingBatch
 from fuseq.training.hugging_face_data import HuggingFaceBatches, read_columns
 from fuseq.training.memory_data import MemoryData
@@ -29,7 +30,7 @@ class TrainingData(Protocol):
 
 
 def read_training_data(
-    task: CausalLM,
+    task: TrainableTask,
     x: Any,  # noqa: ANN401
     y: object = None,
     sample_weight: object = None,
@@ -41,6 +42,7 @@ def read_training_data(
     rank: int = 0,
     world_size: int = 1,
     keep_columns: bool = False,
+    ignored_id: int | None = None,
     call: str = "fit",
 ) -> TrainingData:
     """Reads and checks what users give; texts in memory are tokenised at once.
@@ -59,12 +61,14 @@ def read_training_data(
         sample_weight: Weights [N, T] or [N] of ids; None: 1. Not used with texts.
         batch_size: Rows of a batch of one process; None: 32.
         shuffle: Whether rows in memory come in another order each epoch.
-        seed: Of that order, >= 0.
+        seed: Of that order, >= 0; and of what batches that come one by one draw from torch's
+            generator, such as the order of a DataLoader.
         length_buckets: Whether shuffled rows of similar lengths come together, which pads less.
         rank: This process, from 0.
         world_size: Processes.
         keep_columns: Whether batches keep the columns that no row needs, for metrics that count
             padding.
+        ignored_id: Labels of this id have weight 0, and sums are not divided by them.
         call: Names the call in errors.
 
     Returns:
@@ -75,7 +79,7 @@ def read_training_data(
         TypeError: Something is of another type.
     """
     if batch_size is not None:
-        _check_batch_size(batch_size, call)
+        check_count("batch_size", batch_size, "None or ", call=call)
     size = BATCH_SIZE if batch_size is None else int(batch_size)
     read_stream = partial(
         StreamData,
@@ -83,7 +87,9 @@ def read_training_data(
         rank=rank,
         world_size=world_size,
         call=call,
+        seed=seed,
         keep_columns=keep_columns,
+        ignored_id=ignored_id,
     )
     if hasattr(x, "column_names"):
         _check_absent(call, "a data set", y=y, sample_weight=sample_weight)
@@ -99,7 +105,7 @@ def read_training_data(
                 f"{type(x).__name__}. Put a data set of torch into a DataLoader"
             )
         return read_stream(x)
-    rows = read_rows(task, x, y, sample_weight, call, keep_columns)
+    rows = read_rows(task, x, y, sample_weight, call, keep_columns, ignored_id)
     return MemoryData(
         rows, np.arange(len(rows)), size, shuffle, length_buckets, seed, rank, world_size, call
     )
@@ -135,11 +141,6 @@ def is_in_memory(x: Any) -> bool:  # noqa: ANN401
     if isinstance(x, str | bytes | Mapping) or hasattr(x, "__array__"):
         return True
     return isinstance(x, Sequence) and (len(x) == 0 or isinstance(x[0], str | bytes))
-
-
-def _check_batch_size(value: object, call: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{call}: batch_size must be a positive whole number, got {value!r}")
 
 
 def _check_absent(call: str, what: str, **given: object) -> None:

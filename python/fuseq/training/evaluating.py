@@ -5,10 +5,13 @@ from itertools import islice
 from typing import Any
 
 from fuseq.callbacks import CallbackList, ProgressBar
+from fuseq.models.counts import check_count
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.training.data import TrainingData, read_training_data
-from fuseq.training.fit_options import FitOptions, check_count
+from fuseq.training.fit_options import FitOptions
+from fuseq.training.means import Means
 from fuseq.training.setup import start, training_of
-from fuseq.training.trainer import Means, Trainer
+from fuseq.training.trainer import Trainer
 
 
 def run_test(
@@ -43,13 +46,13 @@ def run_test(
         if bar is not None:
             bar.update(logs, batch.num_tokens * trainer.processes.world_size)
     if means.rows == 0:
-        raise ValueError("evaluate: x must have batches, got none")
+        raise ValueError("evaluate: the data must have batches, got none")
     callbacks.on_test_end(means.logs())
     return means
 
 
 def evaluate(
-    task: Any,  # noqa: ANN401
+    task: TrainableTask,
     x: object,
     y: object,
     sample_weight: object,
@@ -67,8 +70,8 @@ def evaluate(
     """
     if steps is not None:
         check_count("steps", steps, "None or ", call="evaluate")
-    training = training_of(task)
-    processes = start(options)
+    training = training_of(task, "evaluate")
+    processes = training.running or start(options)  # a callback may call it in a fit
     task.is_main_process = processes.is_main
     data = read_training_data(
         task,
@@ -79,6 +82,7 @@ def evaluate(
         rank=processes.rank,
         world_size=processes.world_size,
         keep_columns=training.keep_columns,
+        ignored_id=training.loss.ignored_id,
         call="evaluate",
     )
     trainer = training.trainer(processes, options, updates=False)

@@ -2,9 +2,14 @@
 """FitOptions: how `fit` trains, beside Keras' arguments."""
 
 from dataclasses import dataclass
+from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from fuseq.models.counts import check_count
+
+_SEEDS = 2**63  # torch's generators take no more, with the number of a process added
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class FitOptions:
         checkpoint_dir: Where training goes on from after it was killed; None: it does not.
         checkpoint_freq: "epoch", or a number of updates.
         sharded: Whether parameters, gradients and the optimizer's state are cut over processes.
+        call: Names the call in errors.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -35,6 +41,7 @@ class FitOptions:
     checkpoint_dir: str | PathLike[str] | None = None
     checkpoint_freq: int | Literal["epoch"] = "epoch"
     sharded: bool = False
+    call: str = "fit"
 
     def __post_init__(self) -> None:
         """Checks all fields.
@@ -44,31 +51,24 @@ class FitOptions:
         """
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(
-                f'fit: precision must be "float32" or "bfloat16", got {self.precision!r}'
+                f'{self.call}: precision must be "float32" or "bfloat16", got {self.precision!r}'
             )
         if self.seed is not None:
-            check_count("seed", self.seed, "None or ", least=0)
-        if self.gradient_accumulation_steps is not None:
-            check_count("gradient_accumulation_steps", self.gradient_accumulation_steps)
+            check_count("seed", self.seed, "None or ", least=0, call=self.call)
+            if self.seed >= _SEEDS:
+                raise ValueError(f"{self.call}: seed must be below 2**63, got {self.seed!r}")
+        steps = self.gradient_accumulation_steps
+        if steps is not None:
+            check_count("gradient_accumulation_steps", steps, call=self.call)
         if self.checkpoint_freq != "epoch":
-            check_count("checkpoint_freq", self.checkpoint_freq, '"epoch" or ')
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"fit: clip_norm must be above 0, got {self.clip_norm!r}")
+            check_count("checkpoint_freq", self.checkpoint_freq, '"epoch" or ', call=self.call)
+        if self.clip_norm is not None and not _is_above_zero(self.clip_norm):
+            raise ValueError(f"{self.call}: clip_norm must be above 0, got {self.clip_norm!r}")
         if self.checkpoint_dir is not None and Path(self.checkpoint_dir).is_file():
-            raise ValueError(f'fit: checkpoint_dir must be a folder, got "{self.checkpoint_dir}"')
+            raise ValueError(
+                f'{self.call}: checkpoint_dir must be a folder, got "{self.checkpoint_dir}"'
+            )
 
 
-def check_count(
-    name: str,
-    value: Any,  # noqa: ANN401
-    others: str = "",
-    least: int = 1,
-    call: str = "fit",
-) -> None:
-    """Checks a whole number.
-
-    Raises:
-        ValueError: It is not one, or less than `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{call}: {name} must be {others}a whole number >= {least}, got {value!r}")
+def _is_above_zero(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0

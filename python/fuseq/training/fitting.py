@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from fuseq.callbacks import CallbackList, History, ProgressBar
+from fuseq.models.counts import check_count
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.training.batches import TrainingBatch
 from fuseq.training.checkpoints import Checkpoint, CheckpointFolder, check_settings
 from fuseq.training.data import (
@@ -19,12 +21,13 @@ from fuseq.training.data import (
     split_off_validation,
 )
 from fuseq.training.evaluating import run_test
-from fuseq.training.fit_options import FitOptions, check_count
+from fuseq.training.fit_options import FitOptions
 from fuseq.training.kept_memory import freed_memory_kept
+from fuseq.training.means import Means
 from fuseq.training.passes import Passes
 from fuseq.training.processes import Processes
 from fuseq.training.setup import Training, seeded, start, training_of
-from fuseq.training.trainer import Means, NonFiniteLossError
+from fuseq.training.trainer import NonFiniteLossError
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class FitArguments:
 
 
 def fit(
-    task: Any,  # noqa: ANN401
+    task: TrainableTask,
     x: object,
     y: object,
     sample_weight: object,
@@ -100,10 +103,14 @@ def fit(
         OSError: A checkpoint cannot be written.
     """
     training = training_of(task)
+    training.check(options)
+    CallbackList(callbacks)
+    ProgressBar(arguments.verbose, epochs=1, steps=None)
     processes = start(options)
     processes.wait()  # the main process may still write a checkpoint of a fit before
     folder = None if options.checkpoint_dir is None else CheckpointFolder(options.checkpoint_dir)
     found = None if folder is None else folder.read_latest()
+    _check_seen_by_all(found, processes)
     seed = options.seed if options.seed is not None else int(torch.randint(2**31 - 1, ()))
     seed = processes.from_main(seed)
     if found is not None:
@@ -114,6 +121,7 @@ def fit(
         "rank": processes.rank,
         "world_size": processes.world_size,
         "keep_columns": training.keep_columns,
+        "ignored_id": training.loss.ignored_id,
     }
     data = read_training_data(
         task,
@@ -134,6 +142,7 @@ def fit(
         data, validation = split_off_validation(data, validation_split, size)
     if found is not None:
         _pass_over_used(validation_data, arguments, found, processes)
+    training.running = processes
     try:
         run = _Run(task, training, processes, arguments, options, data, validation, seed, folder)
         is_cpu = processes.device.type == "cpu"
@@ -144,7 +153,7 @@ def fit(
 
 
 def _read_validation(
-    task: Any,  # noqa: ANN401
+    task: TrainableTask,
     given: Any,  # noqa: ANN401
     arguments: FitArguments,
     shared: dict[str, Any],
@@ -163,6 +172,16 @@ def _read_validation(
     return read_training_data(task, *parts, batch_size=size, call=call, **shared)
 
 
+def _check_seen_by_all(found: Checkpoint | None, processes: Processes) -> None:
+    where = None if found is None else (found.progress["epoch"], found.progress["batch"])
+    seen = processes.gather(where)
+    if any(other != seen[0] for other in seen):
+        raise ValueError(
+            "fit: checkpoint_dir must be one folder that all processes see, got different "
+            f"checkpoints: (epoch, batch) is {seen}"
+        )
+
+
 def _pass_over_used(
     validation_data: object, arguments: FitArguments, found: Checkpoint, processes: Processes
 ) -> None:
@@ -179,7 +198,7 @@ class _Run:
 
     def __init__(
         self,
-        task: Any,  # noqa: ANN401
+        task: TrainableTask,
         training: Training,
         processes: Processes,
         arguments: FitArguments,
@@ -222,14 +241,21 @@ class _Run:
                 self._go_on(found)
             logs: dict[str, float] = {}
             try:
-                while self.epoch < arguments.epochs and not task.stop_training:
+                while self.epoch < arguments.epochs and not self._stops():
                     logs = self._run_epoch(bar)
             except NonFiniteLossError:  # in all processes
-                self.trainer.finish()
+                self.trainer.publish()
                 raise
+            finally:
+                self.trainer.finish()
             self.callbacks.on_train_end(logs)
-        self.trainer.finish()
         return self.history
+
+    def _stops(self) -> bool:
+        """Whether any process has been told to stop; all of them must ask."""
+        (count,) = self.processes.sum([float(bool(self.task.stop_training))])
+        self.task.stop_training = count > 0
+        return count > 0
 
     def _run_epoch(self, bar: ProgressBar) -> dict[str, float]:
         epoch = self.epoch
@@ -250,7 +276,7 @@ class _Run:
                 bar.update(logs, batch.num_tokens * self.processes.world_size)
             if self._is_checkpoint_due():
                 self._write_checkpoint()
-            if self.task.stop_training:
+            if self._stops():
                 break
         if self.batch == 0:
             raise ValueError(
@@ -265,7 +291,10 @@ class _Run:
             )
             logs.update({f"val_{name}": value for name, value in means.logs().items()})
         self.callbacks.on_epoch_end(epoch, logs)
-        bar.epoch_end(logs)
+        count = len(self.history.epoch)  # what callbacks have added is in the history alone
+        added = {k: v[-1] for k, v in self.history.history.items() if len(v) == count}
+        bar.epoch_end({**logs, **added})
+        self.trainer.take_over()
         self.epoch, self.batch = epoch + 1, 0
         if self.folder is not None:
             self._write_checkpoint()
@@ -291,6 +320,7 @@ class _Run:
             "batch_size": self.arguments.batch_size,
             "gradient_accumulation_steps": self.accumulated,
             "length_buckets": self.options.length_buckets,
+            "loss_reduction": self.trainer.loss.reduction,
             "num_batches": self.steps,
             "optimizer": type(self.optimizer.torch).__name__,
             "precision": self.options.precision,
@@ -333,3 +363,4 @@ class _Run:
         self.task.stop_training = progress["stopped"]
         self.trainer.load_state(found.tensors)
         self.processes.set_generator_state(found.tensors["generators"][self.processes.rank])
+        found.tensors.clear()  # several times the model

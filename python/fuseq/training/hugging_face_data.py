@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fuseq.models.causal_lm import CausalLM
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.training.rows import quoted
 
 _LABELS = ("y", "sample_weight")
@@ -13,7 +13,7 @@ _LABELS = ("y", "sample_weight")
 class HuggingFaceBatches:
     """Batches of a data set that is read as it goes; it can be iterated again."""
 
-    def __init__(self, task: CausalLM, dataset: Any, batch_size: int, call: str) -> None:  # noqa: ANN401
+    def __init__(self, task: TrainableTask, dataset: Any, batch_size: int, call: str) -> None:  # noqa: ANN401
         """Keeps the data set.
 
         Args:
@@ -42,7 +42,7 @@ class HuggingFaceBatches:
             yield x, *(batch.get(name) for name in _LABELS)
 
 
-def read_columns(task: CausalLM, dataset: Any, call: str) -> tuple[dict[str, Any], Any, Any]:  # noqa: ANN401
+def read_columns(task: TrainableTask, dataset: Any, call: str) -> tuple[dict[str, Any], Any, Any]:  # noqa: ANN401
     """Reads a data set that is all there.
 
     Args:
@@ -62,7 +62,7 @@ def read_columns(task: CausalLM, dataset: Any, call: str) -> tuple[dict[str, Any
     return x, y, sample_weight
 
 
-def _choose(task: CausalLM, there: list[str], call: str) -> list[str]:
+def _choose(task: TrainableTask, there: list[str], call: str) -> list[str]:
     """The columns of x: ids where their labels are there too, else texts."""
     keys = task.keys
     if "y" in there and all(name in there for name in keys.ids):

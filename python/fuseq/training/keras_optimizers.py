@@ -245,7 +245,7 @@ class Adafactor(KerasOptimizer):
         rate = min(float(group["lr"]), step**-0.5)
         keep = 1.0 - step ** self.options["beta_2_decay"]
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            roots = self._mean_squares(parameter, gradient, keep).sqrt_()
+            roots = self._mean_squares(parameter, gradient, keep).sqrt()
             change = gradient / roots
             size = _root_mean_square(parameter).clamp_(min=self.options["epsilon_2"])
             excess = _root_mean_square(change).div_(self.options["clip_threshold"]).clamp_(min=1.0)
@@ -273,4 +273,4 @@ def _average(averages: list[Tensor], keep: float, values: Iterable[Tensor]) -> N
 
 
 def _root_mean_square(values: Tensor) -> Tensor:
-    return values.square().mean().sqrt_()
+    return values.square().mean().sqrt()

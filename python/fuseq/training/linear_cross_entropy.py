@@ -135,6 +135,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, outer: Tensor, *unused: Any) -> tuple[Any, ...]:  # noqa: ANN401
         gradients, context.gradients = context.gradients, None  # so that sums reuse their memory
+        if gradients is None:
+            raise RuntimeError(
+                "backward: must be called once for a linear_cross_entropy, got another call, and "
+                "the gradients are freed. Compute the loss again"
+            )
         is_one = outer.device.type == "cpu" and float(outer) == 1.0
         for gradient in gradients:
             if gradient is not None and not is_one:

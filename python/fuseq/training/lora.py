@@ -73,8 +73,7 @@ def enable_lora(module: TransformerModule, rank: int, target_layer_names: object
         ValueError: There are adapters already, the rank is not above 0, or a name is not known.
     """
     check_bare(module, "enable_lora")
-    checked_rank(rank, "enable_lora")
-    add_lora(module, rank, _words(target_layer_names))
+    add_lora(module, checked_rank(rank, "enable_lora"), _words(target_layer_names))
 
 
 def add_lora(module: TransformerModule, rank: int, words: Collection[str]) -> None:

@@ -39,6 +39,7 @@ def save_lora(path: Path, module: TransformerModule, family: Family) -> None:
         ValueError: There are no such adapters, the path ends otherwise, or KerasHub's form cannot
             hold the model.
         FileNotFoundError: There is no such folder.
+        IsADirectoryError: The path is that of a folder.
         OSError: The system refused to write; an old file is left as it was.
     """
     call = "save_lora_weights"
@@ -46,9 +47,11 @@ def save_lora(path: Path, module: TransformerModule, family: Family) -> None:
     if not found:
         raise ValueError(f"{call}: the model must have LoRA, got none. Call enable_lora(rank)")
     _check_path(path, call)
+    if path.is_dir():
+        raise IsADirectoryError(f'{call} "{path}": must be a file, got a folder. Name another')
     import h5py
 
-    check_spec(module.spec, keras_tables(family, call), call)
+    _check_form(module, family, call)
     numbers = {name: number for number, name in layer_numbers(module.spec).items()}
     with (
         whole_file(path, call) as unfinished,
@@ -77,7 +80,7 @@ def load_lora(path: Path, module: TransformerModule, family: Family) -> None:
             that is missing, unexpected or misshapen is in one message.
     """
     call = "load_lora_weights"
-    check_spec(module.spec, keras_tables(family, call), call)
+    _check_form(module, family, call)
     names = layer_numbers(module.spec)
     found = _lora_adapters(module, call)
     with _Factors(path) as file:
@@ -256,6 +259,17 @@ def _lora_adapters(module: TransformerModule, call: str) -> dict[str, LoraAdapte
             "merge_lora() first"
         )
     return found
+
+
+def _check_form(module: TransformerModule, family: Family, call: str) -> None:
+    """Raises a ValueError where KerasHub has no such model, and so no numbers of its layers."""
+    try:
+        check_spec(module.spec, keras_tables(family, call), call)
+    except ValueError as error:
+        reason = str(error).partition(". Use format=")[0]  # advice for whole models
+        raise ValueError(
+            f"{reason}. Use enable_peft, save_peft and load_peft for adapters of this model"
+        ) from error
 
 
 def _check_path(path: Path, call: str) -> None:

@@ -24,7 +24,7 @@ class Loss:
         reduction: What the weighted sum is divided by, in Keras' words: "sum_over_batch_size": rows
             x configured length, with padding; "mean_with_sample_weight": the sum of the weights;
             "sum": 1.
-        ignored_id: Targets of this id have weight 0; None: there is none.
+        ignored_id: Targets of this id do not count, nor are sums divided by them; None: none.
     """
 
     function: Callable[..., Any] | None = None
@@ -34,16 +34,10 @@ class Loss:
     def divisor(self, batch: TrainingBatch) -> float:
         """What a batch adds to the number that the sum is divided by."""
         if self.reduction == "sum":
-            return 1.0
+            return float(batch.num_rows > 0)
         if self.reduction == "sum_over_batch_size":
             return float(batch.num_positions)
-        return float(self.weights(batch).sum(dtype=np.float64))
-
-    def weights(self, batch: TrainingBatch) -> Any:  # noqa: ANN401
-        """The weights of a batch's positions, 0 at ignored ids."""
-        if self.ignored_id is None:
-            return batch.weights
-        return np.where(batch.targets == self.ignored_id, np.float32(0), batch.weights)
+        return float(batch.weights.sum(dtype=np.float64))
 
 
 def read_loss(loss: object, loss_reduction: str | None = None) -> Loss:

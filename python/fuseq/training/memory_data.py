@@ -4,6 +4,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,8 @@ class MemoryData:
         Raises:
             ValueError: One part would be empty.
         """
-        count = int(len(self) * (1 - fraction)) if 0 < fraction < 1 else 0
+        is_inside = isinstance(fraction, Real) and 0 < fraction < 1
+        count = int(len(self) * (1 - fraction)) if is_inside else 0
         if not 0 < count < len(self):
             raise ValueError(
                 f"{self.call}: validation_split must leave rows on both sides, got {fraction!r} of "

@@ -206,4 +206,20 @@ def _call(function: Callable[..., Any], outputs: Outputs) -> Tensor:
         outputs.targets.unflatten(0, outputs.shape), outputs.logits.unflatten(0, outputs.shape)
     )
     result = torch.as_tensor(value)
-    return result if result.ndim == 0 else result.expand(outputs.shape).flatten()
+    if result.ndim == 0:
+        return result
+    return on_positions(result, outputs.shape, getattr(function, "__name__", "metric"))
+
+
+def on_positions(values: Tensor, shape: tuple[int, int], name: str) -> Tensor:
+    """Values of a function of the user's for each position, [B * T].
+
+    Raises:
+        ValueError: They are not [B, T], nor of a shape that can be read as it.
+    """
+    try:
+        return values.expand(shape).flatten()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name}: must return [B, T] = {list(shape)} or one number, got {list(values.shape)}"
+        ) from error

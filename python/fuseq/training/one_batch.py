@@ -10,10 +10,10 @@ import torch
 
 from fuseq.training.batches import TrainingBatch
 from fuseq.training.fit_options import FitOptions
+from fuseq.training.means import Means
 from fuseq.training.read_rows import read_rows
-from fuseq.training.setup import start, training_of
+from fuseq.training.setup import Training, start, training_of
 from fuseq.training.torch_module import TransformerModule
-from fuseq.training.trainer import Means
 
 
 def train_on_batch(
@@ -23,9 +23,9 @@ def train_on_batch(
     sample_weight: object,
 ) -> dict[str, float]:
     """Updates a task once; returns the loss and the metrics of the batch before the update."""
-    training, options = training_of(task), FitOptions()
+    training, options = training_of(task, "train_on_batch"), FitOptions(call="train_on_batch")
     trainer = training.trainer(start(options), options)
-    batch = _read(task, x, y, sample_weight, "train_on_batch", training.keep_columns)
+    batch = _read(task, x, y, sample_weight, training, "train_on_batch")
     means = Means(training.metrics)
     for result in trainer.update([batch]):
         means.add(result)
@@ -40,12 +40,10 @@ def test_on_batch(
     sample_weight: object,
 ) -> dict[str, float]:
     """Tests a task on one batch."""
-    training, options = training_of(task), FitOptions()
+    training, options = training_of(task, "test_on_batch"), FitOptions(call="test_on_batch")
     trainer = training.trainer(start(options), options, updates=False)
     means = Means(training.metrics)
-    means.add(
-        trainer.test(_read(task, x, y, sample_weight, "test_on_batch", training.keep_columns))
-    )
+    means.add(trainer.test(_read(task, x, y, sample_weight, training, "test_on_batch")))
     return means.logs()
 
 
@@ -54,10 +52,12 @@ def _read(
     x: object,
     y: object,
     sample_weight: object,
+    training: Training,
     call: str,
-    keep_columns: bool,
 ) -> TrainingBatch:
-    rows = read_rows(task, x, y, sample_weight, call, keep_columns)
+    rows = read_rows(
+        task, x, y, sample_weight, call, training.keep_columns, training.loss.ignored_id
+    )
     return rows.batch(np.arange(len(rows)))
 
 

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -111,8 +112,8 @@ def enable_peft(
         module: Gets them.
         family: The model's family.
         rank: Of all factors.
-        target_modules: Names of transformers' modules, or the ends of names; None: those that peft
-            takes.
+        target_modules: Names of transformers' modules, or the ends of names; "all-linear": all;
+            None: those that peft takes.
         alpha: As `PeftForm`; the others likewise.
         dropout: As `PeftForm`.
         use_rslora: As `PeftForm`.
@@ -123,13 +124,14 @@ def enable_peft(
     """
     call = "enable_peft"
     check_bare(module, call)
-    checked_rank(rank, call)
+    rank = checked_rank(rank, call)
     form = checked_form(alpha, dropout, use_rslora, call)
+    known = peft_modules(module, family)
     if target_modules is None:
         target_modules = _DEFAULT_MODULES.get(family.model_type)
-    chosen = matching(
-        peft_modules(module, family), checked_names(target_modules, call, "target_modules"), call
-    )
+    elif target_modules == "all-linear":
+        target_modules = list(known)
+    chosen = matching(known, checked_names(target_modules, call, "target_modules"), call)
     made: dict[str, nn.Module] = {}
     for each in chosen:
         a = nn.init.kaiming_uniform_(torch.empty(rank, each.inputs), a=math.sqrt(5))
@@ -186,10 +188,11 @@ def checked_form(
     Raises:
         ValueError: One is out of its range, or of another type.
     """
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not math.isfinite(alpha):
         raise ValueError(f"{call}: {prefix}alpha must be a number, got {alpha!r}")
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= float(dropout) < 1:
         raise ValueError(f"{call}: {prefix}dropout must be from 0 up to 1, got {dropout!r}")
     if not isinstance(use_rslora, bool):
         raise ValueError(f"{call}: use_rslora must be true or false, got {use_rslora!r}")
-    return PeftForm(alpha, use_rslora, float(dropout))
+    number = int(alpha) if isinstance(alpha, Integral) else float(alpha)
+    return PeftForm(number, use_rslora, float(dropout))

@@ -32,7 +32,8 @@ _TORCH_FILE = "adapter_model.bin"
 _PREFIX = "base_model.model."
 _FACTORS = ("lora_A", "lora_B")
 
-# Fields that ask for another computation, or for other tensors in the file.
+# Fields that ask for another computation, or for other tensors in the file. `ensure_weight_tying`
+# is none of them: it is about embeddings and what is tied to them, which have no adapters here.
 _REFUSED = (
     "alora_invocation_tokens",
     "arrow_config",
@@ -47,7 +48,11 @@ _REFUSED = (
     "use_bdlora",
     "use_dora",
     "use_qalora",
+    "velora_config",
 )
+# The ways to draw factors that leave the weights of the model alone. After others, as "pissa",
+# the factors belong to weights that peft computes anew when it loads the adapter.
+_INITS = (True, False, None, "gaussian", "orthogonal", "eva")
 
 
 def load_peft(folder: Path, module: TransformerModule, family: Family) -> None:
@@ -59,7 +64,7 @@ def load_peft(folder: Path, module: TransformerModule, family: Family) -> None:
         family: The model's family.
 
     Raises:
-        FileNotFoundError: A file is not there.
+        FileNotFoundError: The folder, or a file in it, is not there.
         ValueError: There are adapters already, the config asks for what is not there, or the file
             does not fit; all that is missing, unexpected or misshapen is in one message.
     """
@@ -138,6 +143,11 @@ class _Config:
     def __init__(self, folder: Path) -> None:
         """Reads it and refuses what is not computed here."""
         self.path = folder / CONFIG_FILE
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f'load_peft "{folder}": must be a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, '
+                f"got none. Give a local folder, or a handle as hf://org/name"
+            )
         if not self.path.is_file():
             raise FileNotFoundError(f'load_peft "{self.path}": the file must exist, got none')
         self._values = read_json(self.path)
@@ -148,6 +158,10 @@ class _Config:
         for name in _REFUSED:
             if self._values.get(name):
                 raise self._error(name, "must be null or false", self._values[name])
+        init = self._values.get("init_lora_weights", True)
+        if not any(init is known or (init == known and isinstance(init, str)) for known in _INITS):
+            known = ", ".join(json.dumps(each) for each in _INITS)
+            raise self._error("init_lora_weights", f"must be among {known}", init)
         self._form = checked_form(
             self._values.get("lora_alpha", 8),
             self._values.get("lora_dropout", 0.0),

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fuseq.models.causal_lm import CausalLM
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.training.batches import TrainingBatch
 
 ROWS_AT_A_TIME = 4096  # so that what is made in between stays small
@@ -34,7 +34,7 @@ def quoted(names: Iterable[object]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def max_lengths(task: CausalLM) -> list[int]:
+def max_lengths(task: TrainableTask) -> list[int]:
     """Rows of the position tables in the order of the task's ids, 0 where there is no table."""
     backbone = task.backbone
     lengths = [backbone.max_encoder_length] if backbone.is_seq2seq else []

@@ -16,14 +16,14 @@ from fuseq.training.step import TrainingStep
 from fuseq.training.torch_module import TransformerModule
 
 
-def copy_to_shard(module: TransformerModule, processes: Processes) -> TransformerModule:
-    """A copy on the processes' device, to be cut by `shard`.
+def copy_to_shard(module: TransformerModule) -> TransformerModule:
+    """A copy, to be cut by `shard`.
 
     Raises:
         ImportError: torch is too old.
     """
     _fully_shard()
-    made = copy.deepcopy(module).to(processes.device)
+    made = copy.deepcopy(module)  # each layer goes to the device when it is cut
     made.is_sharded = True
     return made
 
@@ -49,16 +49,21 @@ def copy_whole(sharded: nn.Module, whole: nn.Module) -> None:
             target.copy_(gathered(source))
 
 
-def gathered(value: Any) -> Any:  # noqa: ANN401
-    """Tensors, or dicts and lists of them, whole and on the CPU; all processes must call it."""
+def gathered(value: Any, *, keep: bool = True) -> Any:  # noqa: ANN401
+    """Tensors, or dicts and lists of them, whole and on the CPU; all processes must call it.
+
+    Args:
+        value: What is gathered.
+        keep: Whether this process wants them; else it gets None in their places.
+    """
     if isinstance(value, dict):
-        return {key: gathered(item) for key, item in value.items()}
+        return {key: gathered(item, keep=keep) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [gathered(item) for item in value]
+        return [gathered(item, keep=keep) for item in value]
     if not isinstance(value, Tensor):
         return value
     whole = value.full_tensor() if hasattr(value, "full_tensor") else value
-    return whole.detach().cpu()
+    return whole.detach().cpu() if keep else None
 
 
 def cut_like(value: Tensor, like: Tensor) -> Tensor:

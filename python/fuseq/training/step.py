@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fuseq.training.batches import TrainingBatch
 from fuseq.training.linear_cross_entropy import linear_cross_entropy
 from fuseq.training.losses import Loss
-from fuseq.training.metrics import Metric, Outputs
+from fuseq.training.metrics import Metric, Outputs, on_positions
 from fuseq.training.rows_of_tokens import Layout, TokenRows
 from fuseq.training.torch_module import TransformerModule
 
@@ -42,7 +42,7 @@ class TrainingStep(nn.Module):
 
     def tensors(self, batch: TrainingBatch, device: torch.device) -> dict[str, Any]:
         """The arguments of `forward` for a batch, on a device; padding is left out."""
-        weights = self.loss.weights(batch)
+        weights = batch.weights
         counted = weights != 0
         start = "decoder_" if "decoder_token_ids" in batch.inputs else ""
         source = None
@@ -113,7 +113,9 @@ class TrainingStep(nn.Module):
             The loss, and float64 [2 M]: a sum and a count for each metric.
         """
         module, shape = self.module, rows.layout.shape
-        hidden = module.hidden_rows(rows, source)
+        # The head gives a tied table a dense gradient, to which a sparse one is added in place.
+        is_tied = module.head.weight is None and module.embed.tokens.requires_grad
+        hidden = module.hidden_rows(rows, source, sparse=is_tied and not module.is_sharded)
         if looked_at is not None:
             hidden, targets, weights = hidden[looked_at], targets[looked_at], weights[looked_at]
         logits = None
@@ -144,7 +146,7 @@ class TrainingStep(nn.Module):
         values = self.loss.function(targets.unflatten(0, shape), logits.unflatten(0, shape))
         if not isinstance(values, Tensor):
             raise TypeError(f"loss: must return a tensor, got {type(values).__name__}")
-        return values if values.ndim == 0 else values.expand(shape).flatten()
+        return values if values.ndim == 0 else on_positions(values, shape, "loss")
 
 
 def _move(array: Any, device: torch.device) -> Tensor:  # noqa: ANN401

@@ -7,8 +7,9 @@ from itertools import count, islice
 from typing import Any
 
 import numpy as np
+import torch
 
-from fuseq.models.causal_lm import CausalLM
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.training.batches import TrainingBatch
 from fuseq.training.read_rows import read_rows
 
@@ -24,13 +25,15 @@ class StreamData:
 
     def __init__(
         self,
-        task: CausalLM,
+        task: TrainableTask,
         source: Iterable[object],
         *,
         rank: int,
         world_size: int,
         call: str,
+        seed: int = 0,
         keep_columns: bool = False,
+        ignored_id: int | None = None,
     ) -> None:
         """Keeps the source; nothing is read yet.
 
@@ -42,10 +45,14 @@ class StreamData:
                 round is left out; but where a sampler of the source has `set_epoch`, as torch's
                 DistributedSampler has, the source gives every process its own batches already.
             call: The call, for errors.
+            seed: Of the order of a source that draws it from torch's generator, as a DataLoader
+                that shuffles does: the same in every process, and after a kill.
             keep_columns: Whether batches keep the columns that no row needs.
+            ignored_id: Labels of this id have weight 0, and are no positions of a batch.
         """
         self._task = task
-        self._keep_columns = keep_columns
+        self._seed = seed
+        self._keep_columns, self._ignored_id = keep_columns, ignored_id
         self._source = source
         self._call = call
         self._once = source if isinstance(source, Iterator) else None
@@ -72,7 +79,9 @@ class StreamData:
         for owner in _owners(self._source):
             if hasattr(owner, "set_epoch"):
                 owner.set_epoch(number)
-        items = self._once if self._once is not None else _iterate(self._source)
+        items = self._once
+        if items is None:
+            items = _drawn(self._source, (self._seed, number))
         deque(islice(items, first_batch * self._step), maxlen=0)
         for index in count(first_batch):
             # Together, so that every process makes as many batches.
@@ -90,8 +99,33 @@ class StreamData:
 
     def _read(self, item: object, where: str) -> TrainingBatch:
         x, y, sample_weight = _unpack(item, where)
-        rows = read_rows(self._task, x, y, sample_weight, where, self._keep_columns)
+        rows = read_rows(
+            self._task, x, y, sample_weight, where, self._keep_columns, self._ignored_id
+        )
         return rows.batch(np.arange(len(rows)))
+
+
+def _drawn(source: object, seed: tuple[int, int]) -> Iterator[object]:
+    """Items that are made with torch's generator in a state of their own.
+
+    A DataLoader draws its order when it is iterated or when its first item is asked for; its data
+    set may draw for each item. The generator of dropout is left as it was.
+    """
+    (word,) = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+    state = torch.Generator().manual_seed(int(word)).get_state()
+    items: Iterator[object] | None = None
+    while True:
+        outer = torch.get_rng_state()
+        torch.set_rng_state(state)
+        try:
+            items = _iterate(source) if items is None else items
+            item = next(items)
+        except StopIteration:
+            return
+        finally:
+            state = torch.get_rng_state()
+            torch.set_rng_state(outer)
+        yield item
 
 
 def _owners(source: object) -> tuple[object, ...]:

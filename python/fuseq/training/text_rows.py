@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fuseq.models.causal_lm import CausalLM
 from fuseq.models.causal_lm_preprocessor import CausalLMPreprocessor
 from fuseq.models.inputs import Texts, read_texts
 from fuseq.models.overriding import is_overridden
 from fuseq.models.packing import pad
 from fuseq.models.seq2seq_lm_preprocessor import Seq2SeqLMPreprocessor
+from fuseq.models.trainable_task import TrainableTask
 from fuseq.training.array_rows import read_array_rows
 from fuseq.training.batches import TrainingBatch
 from fuseq.training.rows import ROWS_AT_A_TIME, Array, Rows, check_lengths, max_lengths, quoted
@@ -54,6 +54,7 @@ class TextRows:
         length: The longest row that the decoder reads.
         pad_id: Fills rows.
         keep_columns: Whether the decoder's rows are padded to `length`, however short they are.
+        ignored_id: A label that is no position of the batch; None: there is none.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -61,6 +62,7 @@ class TextRows:
     length: int
     pad_id: int
     keep_columns: bool = False
+    ignored_id: int | None = None
 
     @property
     def lengths(self) -> Lengths:
@@ -79,9 +81,15 @@ class TextRows:
         ids, mask = self._pad(self.stacks[-1].take(indices), self.length, 1)
         inputs.update(zip(self.names[-1], (ids[:, :-1], mask[:, :-1]), strict=True))
         weights = mask[:, 1:]
+        targets = ids[:, 1:]
         num_positions = len(indices) * self.length
+        if self.ignored_id is not None:
+            counted = targets != self.ignored_id
+            weights = weights & counted
+            cut_off = len(indices) * (self.length - targets.shape[1])  # all of them padding
+            num_positions = int(counted.sum()) + cut_off * (self.pad_id != self.ignored_id)
         return TrainingBatch(
-            inputs, ids[:, 1:], weights.astype(np.float32), len(indices), num_positions
+            inputs, targets, weights.astype(np.float32), len(indices), num_positions
         )
 
     def _pad(self, rows: list[Any], longest: int | None = None, extra: int = 0) -> list[Array]:
@@ -103,12 +111,14 @@ class CalledRows:
         texts: Lists of one length by their keys.
         where: The call, for errors.
         keep_columns: Whether batches keep the columns that no row needs.
+        ignored_id: A label that is no position of the batch; None: there is none.
     """
 
-    task: CausalLM
+    task: TrainableTask
     texts: Texts
     where: str
     keep_columns: bool = False
+    ignored_id: int | None = None
 
     @property
     def lengths(self) -> Lengths:
@@ -131,11 +141,17 @@ class CalledRows:
                 f"{where}: must return (x, y, sample_weight) with a dict x, got "
                 f"{type(made).__name__}"
             )
-        rows = read_array_rows(self.task, *made, where, self.keep_columns)
+        rows = read_array_rows(self.task, *made, where, self.keep_columns, self.ignored_id)
         return rows.batch(np.arange(len(rows)))
 
 
-def read_text_rows(task: CausalLM, x: object, where: str, keep_columns: bool = False) -> Rows:
+def read_text_rows(
+    task: TrainableTask,
+    x: object,
+    where: str,
+    keep_columns: bool = False,
+    ignored_id: int | None = None,
+) -> Rows:
     """Reads, checks and tokenises texts.
 
     Args:
@@ -143,6 +159,7 @@ def read_text_rows(task: CausalLM, x: object, where: str, keep_columns: bool = F
         x: A dict of lists of texts, or a list of texts where the task has one key of texts.
         where: The call, and the batch if there are many, for errors.
         keep_columns: Whether batches keep the columns that no row needs.
+        ignored_id: Labels of this id have weight 0, and are no positions of the batch.
 
     Returns:
         The rows.
@@ -164,7 +181,7 @@ def read_text_rows(task: CausalLM, x: object, where: str, keep_columns: bool = F
     if not next(iter(texts.values())):
         raise ValueError(f"{where}: x must have one text or more, got none")
     if is_overridden(preprocessor, "__call__"):
-        return CalledRows(task, texts, where, keep_columns)
+        return CalledRows(task, texts, where, keep_columns, ignored_id)
     if not isinstance(preprocessor, _Packer):
         raise TypeError(
             f"{where}: the preprocessor must be a Seq2SeqLMPreprocessor or a CausalLMPreprocessor, "
@@ -174,7 +191,8 @@ def read_text_rows(task: CausalLM, x: object, where: str, keep_columns: bool = F
     stacks = _pack(preprocessor, texts)
     _check_stacks(task, preprocessor, stacks, where)
     names = tuple(zip(task.keys.ids, task.keys.masks, strict=True))
-    return TextRows(names, stacks, preprocessor.sequence_length, preprocessor.pad_id, keep_columns)
+    length, pad_id = preprocessor.sequence_length, preprocessor.pad_id
+    return TextRows(names, stacks, length, pad_id, keep_columns, ignored_id)
 
 
 def _columns(x: object, what: str) -> object:
@@ -217,7 +235,7 @@ def _pack(preprocessor: _Packer, texts: Texts) -> tuple[_Ragged, ...]:
 
 
 def _check_stacks(
-    task: CausalLM, preprocessor: _Packer, stacks: tuple[_Ragged, ...], where: str
+    task: TrainableTask, preprocessor: _Packer, stacks: tuple[_Ragged, ...], where: str
 ) -> None:
     size = task.backbone.vocabulary_size
     length_names = preprocessor.smallest_lengths()

@@ -264,24 +264,24 @@ class TransformerModule(nn.Module):
         """[V, D]: the head's own, or the token table."""
         return self.embed.tokens if self.head.weight is None else self.head.weight
 
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Rows [N, D] of ids [N], scaled."""
-        # The head gives the tied table a dense gradient; a sparse one is added to it in place.
-        table = self.embed.tokens
-        sparse = self.head.weight is None and table.requires_grad and not self.is_sharded
-        x = functional.embedding(ids, table, sparse=sparse)
+    def embed_tokens(self, ids: Tensor, *, sparse: bool = False) -> Tensor:
+        """Rows [N, D] of ids [N], scaled; the table's gradient may be a sparse tensor."""
+        x = functional.embedding(ids, self.embed.tokens, sparse=sparse)
         if self.embed_scale != 1:
             x = x * self.embed_scale
         return x if self.embed.types is None else x + self.embed.types[0]
 
     is_sharded: bool = False  # set where parameters are cut over processes
 
-    def hidden_rows(self, rows: TokenRows, source: TokenRows | None = None) -> Tensor:
+    def hidden_rows(
+        self, rows: TokenRows, source: TokenRows | None = None, *, sparse: bool = False
+    ) -> Tensor:
         """Runs the stacks over rows, which is how padding is left out.
 
         Args:
             rows: What a model without an encoder, or the decoder, reads.
             source: What the encoder reads.
+            sparse: Whether the gradient of the token table may be a sparse tensor.
 
         Returns:
             The last hidden rows [N, D], before the head.
@@ -290,8 +290,8 @@ class TransformerModule(nn.Module):
         if self.encoder is not None:
             assert source is not None
             source_layout = source.layout
-            states = self.encoder(self.embed_tokens(source.ids), source_layout)
-        x = self.embed_tokens(rows.ids)
+            states = self.encoder(self.embed_tokens(source.ids, sparse=sparse), source_layout)
+        x = self.embed_tokens(rows.ids, sparse=sparse)
         return self.decoder(x, rows.layout, states, source_layout)
 
     def encode(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -28,11 +28,18 @@ class ModuleWeights:
 
     def version(self) -> object:
         """Changes with every change in place of a parameter, and with adapters."""
-        return tuple((id(tensor), tensor._version) for tensor in self.module.parameters())
+        return versions(self.module)
 
     def weights(self) -> dict[str, Any]:
         """float32 arrays by the engine's names, adapters merged; views where nothing is merged."""
         return {name: tensor.numpy() for name, tensor in merged_weights(self.module)}
+
+    def set_trainable(self, value: bool) -> None:
+        """Whether optimizers change the parameters."""
+        if value:
+            self.module.unfreeze()
+        else:
+            self.module.requires_grad_(False)
 
     def assign(self, model: Model) -> None:
         """Takes all weights over from the engine; adapters stay, and add nothing for now."""
@@ -52,10 +59,16 @@ def _count_writes(optimizer: torch.optim.Optimizer, *unused: object) -> None:
         for parameter in group["params"]
         if parameter.requires_grad
     ]
-    torch.autograd.graph.increment_version(written)
+    for parameter in written:
+        torch.autograd.graph.increment_version(parameter)
 
 
 register_optimizer_step_post_hook(_count_writes)
+
+
+def versions(module: nn.Module) -> tuple[tuple[int, int, int], ...]:
+    """Changes with every write to a parameter, but for those through `.data`."""
+    return tuple((id(p), p.data_ptr(), p._version) for p in module.parameters())
 
 
 def module_of(engine: EngineWeights) -> TransformerModule:
@@ -71,7 +84,9 @@ def module_of(engine: EngineWeights) -> TransformerModule:
         )
     with engine.lock:
         if engine.holder is None:
-            engine.share_with(ModuleWeights(TransformerModule(engine.spec), engine.model))
+            held = ModuleWeights(TransformerModule(engine.spec), engine.model)
+            held.set_trainable(engine.is_trainable)
+            engine.share_with(held)
         assert isinstance(engine.holder, ModuleWeights)
         return engine.holder.module
 
