@@ -304,7 +304,7 @@ def test_a_model_that_keras_hub_lacks_is_sent_to_peft(tmp_path: Path) -> None:
     backbone.enable_lora(2)
     module = backbone.torch_module()
     module.spec = {**module.spec, "embed_scale": 2.0}
-    with pytest.raises(ValueError, match="embed_scale. Use enable_peft, save_peft") as error:
+    with pytest.raises(ValueError, match=r"embed_scale\. Use enable_peft, save_peft") as error:
         backbone.save_lora_weights(tmp_path / "x.lora.h5")
     assert "format=" not in str(error.value)
 
