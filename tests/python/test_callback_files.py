@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Callbacks that write files: ModelCheckpoint, CSVLogger, TensorBoard."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,27 @@ def test_only_the_main_process_writes(capsys: Any, tmp_path: Path) -> None:
     assert checkpoint.best == 0.4  # all processes decide alike
 
 
+def resumed(callback: Any, state: Any, model: Any = None) -> CallbackList:
+    """A list that goes on from a checkpoint, in the middle of an epoch."""
+    listed = CallbackList(callback, model=model or Model())
+    listed.on_train_begin()
+    listed.load_state(json.loads(json.dumps(state)))
+    return listed
+
+
+def test_model_is_saved_under_its_epoch_after_a_checkpoint_inside_of_it(tmp_path: Path) -> None:
+    listed = CallbackList(ModelCheckpoint(tmp_path / "{epoch}-{batch}", save_freq=2), model=Model())
+    listed.on_train_begin()
+    listed.on_epoch_begin(3)
+    listed.on_train_batch_end(0, {"loss": 0.5})
+    model = Model()
+    second = resumed(
+        ModelCheckpoint(tmp_path / "{epoch}-{batch}", save_freq=2), listed.state(), model
+    )
+    second.on_train_batch_end(1, {"loss": 0.5})
+    assert model.saved == [("preset", str(tmp_path / "4-2"))]
+
+
 # ---- logs ----
 
 
@@ -120,6 +142,33 @@ def test_append_keeps_rows_and_writes_one_header(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").splitlines() == ["epoch,val_loss", "0,0.5", "0,0.5"]
     run(CSVLogger(path), 0.25)
     assert path.read_text(encoding="utf-8").splitlines() == ["epoch,val_loss", "0,0.25"]
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_rows_before_a_checkpoint_stay_and_those_after_it_go(tmp_path: Path, append: bool) -> None:
+    path = tmp_path / "run.csv"
+    run(CSVLogger(path), 9.0)
+    listed = CallbackList(CSVLogger(path, append=append), model=Model())
+    listed.on_train_begin()
+    states = [listed.state()]
+    for epoch in range(3):
+        listed.on_epoch_end(epoch, {"val_loss": 0.5})
+        states.append(listed.state())
+    head = ["epoch,val_loss", *(["0,9.0"] if append else [])]
+    for epoch in (2, 0):
+        second = resumed(CSVLogger(path, append=append), states[epoch])
+        second.on_epoch_end(epoch, {"val_loss": 0.25})
+        rows = [f"{before},0.5" for before in range(epoch)]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert lines == [*head, *rows, f"{epoch},0.25"]
+    path.unlink()
+    resumed(CSVLogger(path, append=append), states[3]).on_epoch_end(3, {"val_loss": 0.5})
+    assert path.read_text(encoding="utf-8").splitlines() == ["epoch,val_loss", "3,0.5"]
+
+
+def test_a_file_that_cannot_be_written_is_an_error_when_training_begins(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"none"):
+        CallbackList(CSVLogger(tmp_path / "none" / "a.csv"), model=Model()).on_train_begin()
 
 
 def test_vectors_are_written_as_one_cell(tmp_path: Path) -> None:
@@ -185,6 +234,37 @@ def test_tensorboard_can_write_batches_and_steps_per_second(tmp_path: Path) -> N
     assert found["batch_loss"] == [(2, 0.5), (4, 0.5), (6, 0.5)]
     assert [step for step, _ in found["batch_steps_per_second"]] == [2, 4, 6]
     assert all(value > 0 for _, value in found["epoch_steps_per_second"])
+
+
+def test_tensorboard_counts_on_after_a_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    options: Any = {"update_freq": 1, "write_steps_per_second": True}
+    first = CallbackList(TensorBoard(tmp_path / "first", **options), model=Model())
+    first.on_train_begin()
+    first.on_epoch_begin(0)
+    first.callbacks[0].model.optimizer.iterations = 5
+    for batch in range(5):
+        first.on_train_batch_begin(batch)
+    model = Model()
+    callback = TensorBoard(tmp_path, **options)
+    listed = resumed(callback, first.state(), model)
+    assert callback._iterations_before == 5
+    listed.on_train_batch_begin(5)
+    listed.on_train_batch_end(5, {"loss": 0.5})
+    listed.on_train_end()
+    assert scalars(tmp_path / "train")["batch_loss"] == [(6, 0.5)]
+
+
+def test_tensorboard_needs_no_optimizer_for_an_evaluation(tmp_path: Path) -> None:
+    class Frozen:
+        is_main_process = True
+
+        @property
+        def optimizer(self) -> Any:
+            raise ValueError("nothing to train")
+
+    CallbackList(TensorBoard(tmp_path), model=Frozen()).on_test_end({"loss": 1.0})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tensorboard_closes_its_file_after_an_evaluation_alone(tmp_path: Path) -> None:

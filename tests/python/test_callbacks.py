@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import pickle
 import subprocess
 import sys
 import warnings
@@ -182,6 +183,25 @@ def test_lost_best_weights_are_a_warning() -> None:
         listed.on_epoch_end(5, {"val_loss": 0.6})
     listed.on_train_end()
     assert callback.model.weights[0].tolist() == [1, 1]
+
+
+def test_lost_best_weights_are_a_warning_where_no_epoch_comes_after() -> None:
+    state = {"wait": 1, "stopped_epoch": 0, "best": 0.5, "best_epoch": 2}
+    listed = CallbackList(EarlyStopping(restore_best_weights=True), model=Model())
+    listed.on_train_begin()
+    listed.load_state([{"class_name": "EarlyStopping", "state": state}])
+    with pytest.warns(UserWarning, match="of epoch 3, got none.* The model keeps the latest"):
+        listed.on_train_end()
+
+
+def test_a_history_is_pickled_without_its_model() -> None:
+    listed = CallbackList(model=Model())
+    listed.on_train_begin()
+    listed.on_epoch_end(0, {"loss": 0.5})
+    history: Any = listed.history
+    assert history.model is not None
+    loaded = pickle.loads(pickle.dumps(history))
+    assert (loaded.history, loaded.epoch, loaded.model) == ({"loss": [0.5]}, [0], None)
 
 
 # ---- the package ----

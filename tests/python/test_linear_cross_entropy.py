@@ -188,3 +188,11 @@ def test_nothing_is_kept_for_a_backward_pass_that_does_not_come() -> None:
         found = linear_cross_entropy(*leaves(*tensors), targets, weights)
     assert not found.loss.requires_grad
     assert_near(found.loss, plain(*tensors, targets, weights)[0])
+
+
+def test_a_second_backward_pass_is_an_error() -> None:
+    *tensors, targets, weights = make(9)
+    found = linear_cross_entropy(*leaves(*tensors), targets, weights)
+    found.loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="backward: must be called once"):
+        found.loss.backward()

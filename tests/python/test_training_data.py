@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,30 @@ def test_labels_and_padding_that_do_not_count_may_be_anything(task: CausalLM) ->
     got = batches_of(task, arrays, np.where(weights, y, -100), weights)
     assert rows_of(got) == rows_of(expected)
     assert min(array.min() for array in (got[0].targets, *got[0].inputs.values())) >= 0
+
+
+def test_labels_that_are_ignored_have_no_weight(task: CausalLM) -> None:
+    x, y, weights = layout_of(task)
+    labels = np.where(weights, y, -100)
+    (got,) = batches_of(task, x, labels, batch_size=COUNT)
+    (expected,) = batches_of(task, x, y, weights, batch_size=COUNT)
+    assert_equal([replace(got, targets=expected.targets)], [expected])
+    assert got.num_positions == y.size
+    (got,) = batches_of(task, x, np.where(weights, y, -1), batch_size=COUNT, ignored_id=-1)
+    assert_equal([replace(got, num_positions=y.size, targets=expected.targets)], [expected])
+    assert got.num_positions == weights.sum() == expected.weights.sum()
+
+
+def test_an_ignored_id_is_no_position_of_texts(task: CausalLM) -> None:
+    _, y, weights = layout_of(task)
+    pad_id = task.preprocessor.pad_id  # type: ignore[union-attr]
+    common = int(np.bincount(y[weights != 0]).argmax())
+    for id in {pad_id, common, -1}:
+        for batch_size in (1, COUNT):
+            batches = batches_of(task, texts_of(task), batch_size=batch_size, ignored_id=id)
+            assert sum(batch.num_positions for batch in batches) == (y != id).sum()
+            counted = sum(batch.weights.sum() for batch in batches)
+            assert counted == ((y != id) & (weights != 0)).sum()
 
 
 def test_given_labels_are_passed_over_where_there_are_texts(task: CausalLM) -> None:
@@ -304,6 +329,35 @@ def test_a_data_loader_gives_what_lists_give(task: CausalLM) -> None:
         data = read_training_data(task, loader)
         assert data.num_batches == 5
         assert_equal(list(data.epoch(0)), expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_data_loader_that_shuffles_has_an_order_of_seed_and_epoch(
+    task: CausalLM, num_workers: int
+) -> None:
+    torch = pytest.importorskip("torch")
+    data_set = row_dicts(task)
+
+    def rows(epoch: int, seed: int = 3, first_batch: int = 0, **processes: int) -> list[Any]:
+        loader = torch.utils.data.DataLoader(
+            data_set, batch_size=5, shuffle=True, num_workers=num_workers
+        )
+        data = read_training_data(task, loader, seed=seed, **processes)
+        torch.rand(epoch + first_batch + 1)  # the generator is somewhere else
+        before = torch.get_rng_state()
+        found = rows_of(list(data.epoch(epoch, first_batch=first_batch)))
+        assert torch.equal(torch.get_rng_state(), before)
+        return found
+
+    whole = rows(1)
+    assert rows(1) == whole
+    assert rows(1, first_batch=2) == whole[10:]
+    assert whole not in (rows(0), rows(1, seed=4), rows_of(batches_of(task, texts_of(task))))
+    assert Counter(whole) == Counter(rows(0))
+    if num_workers == 0:
+        parts = [rows(1, rank=rank, world_size=2) for rank in range(2)]
+        assert parts[0] == whole[0:5] + whole[10:15]
+        assert parts[1] == whole[5:10] + whole[15:20]
 
 
 def test_a_distributed_sampler_is_told_the_epoch_and_shards(task: CausalLM) -> None:
