@@ -18,12 +18,12 @@ class Adaptable:
 
     def torch_module(self) -> Any:  # noqa: ANN401
         """The module that gets the adapters."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: must override torch_module")
 
     @classmethod
     def family_tables(cls) -> Family:
         """The tables of the family."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{cls.__name__}: must override family_tables")
 
     def default_lora_layer_names(self) -> list[str]:
         """The names that `enable_lora` takes where none are given.

@@ -146,7 +146,8 @@ class TrainableTask(Task):
         Raises:
             ValueError: An argument does not fit; the task is not compiled.
             TypeError: An argument is of another type.
-            ArithmeticError: The loss is infinite or no number; the weights are the last good ones.
+            ArithmeticError: The loss or the gradient is infinite or no number; that batch updates
+                nothing.
             ImportError: torch is not installed.
         """
         from fuseq.training import FitArguments, FitOptions, fit

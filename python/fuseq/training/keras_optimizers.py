@@ -91,7 +91,7 @@ class KerasOptimizer(torch.optim.Optimizer):
             gradients: Theirs; must not be changed.
             group: The rate is `lr`, the number of this step, from 1, is `iterations`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: must override update")
 
     def slots(self, name: str, parameters: list[Tensor], initial: float = 0.0) -> list[Tensor]:
         """The tensors of one name that go with the parameters, made where there are none yet.
