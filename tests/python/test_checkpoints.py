@@ -4,6 +4,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -264,29 +266,32 @@ def test_an_unfinished_folder_is_passed_over(tmp_path: Path) -> None:
     assert fit(tmp_path).history.epoch == [0, 1, 2]
 
 
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from test_checkpoints import fit
+
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # stands for a full disk
+try:
+    fit(Path(sys.argv[1]))
+except BaseException as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
 def test_a_full_disk_is_an_error_that_names_the_checkpoint(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
+    pytest.importorskip("resource")
     fit(tmp_path, epochs=1)
     (kept,) = names(tmp_path)
     size = (tmp_path / kept / "state.pt").stat().st_size
-    message = tmp_path / "message"
-    pid = os.fork()
-    if pid == 0:  # a limit on the size of files stands for a full disk
-        try:
-            import signal
-
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
-            fit(tmp_path)
-        except BaseException as error:
-            message.write_text(f"{type(error).__name__}: {error}")
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-    found = message.read_text()
-    message.unlink()
-    assert found.startswith("OSError: fit: checkpoint "), found
-    assert "step-00000010" in found and "The ones before are as they were" in found
+    # A process of its own: one that is forked from here could wait for threads that it lacks.
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path), str(size // 2)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.stdout.startswith("OSError: fit: checkpoint "), done
+    assert "step-00000010" in done.stdout and "The ones before are as they were" in done.stdout
     assert names(tmp_path) == [kept]
     assert json.loads((tmp_path / kept / "progress.json").read_text())["epoch"] == 1
     assert_same_weights(fit(tmp_path), fit(None))
