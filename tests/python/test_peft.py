@@ -70,7 +70,8 @@ def test_logits_are_those_of_peft_in_the_engine_and_in_torch(
     plain = logits_of(load(golden, case.split("_")[0]), expected)
     assert np.abs(plain - wanted).max() > 0.1
     np.testing.assert_allclose(logits_of(backbone, expected), wanted, atol=1e-4)
-    np.testing.assert_allclose(trained_logits_of(backbone, expected), wanted, atol=1e-5)
+    # Recorded with six digits; how sums are cut over threads shows in the fifth.
+    np.testing.assert_allclose(trained_logits_of(backbone, expected), wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
