@@ -55,7 +55,7 @@ def logits(model: Any) -> Any:
 
 
 def main() -> None:
-    """Writes the adapters and `expected.json`."""
+    """Writes the adapters and `logits.json`."""
     expected: dict[str, Any] = {"ids": IDS, "decoder_ids": DECODER_IDS, "logits": {}}
     for case, fields in CASES.items():
         family = case.split("_")[0]
@@ -71,7 +71,7 @@ def main() -> None:
         (FOLDER / case / "README.md").unlink()
         rows = logits(model)
         expected["logits"][case] = [[[round(x, 6) for x in row] for row in r] for r in rows]
-    (FOLDER / "expected.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")
+    (FOLDER / "logits.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

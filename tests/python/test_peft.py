@@ -18,7 +18,7 @@ CASES = ("bart", "bart_all", "gpt2", "gpt2_all")
 
 @pytest.fixture(scope="module")
 def expected(golden: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((golden / "peft" / "expected.json").read_text("utf-8"))
+    found: dict[str, Any] = json.loads((golden / "peft" / "logits.json").read_text("utf-8"))
     return found
 
 
