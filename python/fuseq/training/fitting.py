@@ -22,7 +22,6 @@ from fuseq.training.data import (
 )
 from fuseq.training.evaluating import run_test
 from fuseq.training.fit_options import FitOptions
-from fuseq.training.kept_memory import freed_memory_kept
 from fuseq.training.means import Means
 from fuseq.training.passes import Passes
 from fuseq.training.processes import Processes
@@ -145,8 +144,7 @@ def fit(
     training.running = processes
     try:
         run = _Run(task, training, processes, arguments, options, data, validation, seed, folder)
-        is_cpu = processes.device.type == "cpu"
-        with seeded(seed, processes), freed_memory_kept(enabled=is_cpu):
+        with seeded(seed, processes):
             return run.fit(callbacks, found)
     finally:
         training.end_fit()
