@@ -82,7 +82,7 @@ def test_generate_learns_a_text_by_heart() -> None:
 def test_weights_of_a_loop_of_the_users_are_seen(fused: bool) -> None:
     task = make_gpt2()
     module = task.torch_module()
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2, foreach=not fused)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2, fused=fused)
     task.compile(optimizer=torch.optim.AdamW(module.parameters(), lr=1e-2, fused=fused))
     before = logits_of(task)
     task.train_on_batch(TARGETS)

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fuseq.presets.family import Family
 
@@ -16,14 +16,14 @@ class Adaptable:
     in training keeps them apart.
     """
 
-    def torch_module(self) -> Any:  # noqa: ANN401
-        """The module that gets the adapters."""
-        raise NotImplementedError(f"{type(self).__name__}: must override torch_module")
+    if TYPE_CHECKING:  # what a backbone has
 
-    @classmethod
-    def family_tables(cls) -> Family:
-        """The tables of the family."""
-        raise NotImplementedError(f"{cls.__name__}: must override family_tables")
+        def torch_module(self) -> Any:  # noqa: ANN401
+            """The module that gets the adapters."""
+
+        @classmethod
+        def family_tables(cls) -> Family:
+            """The tables of the family."""
 
     def default_lora_layer_names(self) -> list[str]:
         """The names that `enable_lora` takes where none are given.
