@@ -32,14 +32,21 @@ def leaves(*tensors: Any, dtype: Any = None) -> list[Any]:
 
 
 def plain(
-    hidden: Any, matrix: Any, bias: Any, targets: Any, weights: Any, cap: float = 0.0
+    hidden: Any,
+    matrix: Any,
+    bias: Any,
+    targets: Any,
+    weights: Any,
+    cap: float = 0.0,
+    smoothing: float = 0.0,
 ) -> tuple[Any, Any]:
     """The loss and the rows' losses, of all logits."""
     logits = torch.nn.functional.linear(hidden, matrix, bias)
     if cap:
         logits = cap * torch.tanh(logits / cap)
-    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    return (losses * weights).sum(), losses
+    cross_entropy = torch.nn.functional.cross_entropy
+    smoothed = cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    return (smoothed * weights).sum(), cross_entropy(logits, targets, reduction="none")
 
 
 def assert_near(got: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
@@ -48,16 +55,21 @@ def assert_near(got: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
     assert difference <= tolerance * float(expected.detach().double().norm())
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("cap", [0.0, 2.5])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("N", [1, 7, 14, 23])
-def test_value_and_gradients_equal_those_of_all_logits(N: int, has_bias: bool, cap: float) -> None:
+def test_value_and_gradients_equal_those_of_all_logits(
+    N: int, has_bias: bool, cap: float, smoothing: float
+) -> None:
     *tensors, targets, weights = make(N, has_bias)
     expected = leaves(*tensors, dtype=torch.float64)
-    loss, losses = plain(*expected, targets, weights.double(), cap)
+    loss, losses = plain(*expected, targets, weights.double(), cap, smoothing)
     loss.backward()
     got = leaves(*tensors)
-    found = linear_cross_entropy(*got, targets, weights, cap=cap, block_rows=7)
+    found = linear_cross_entropy(
+        *got, targets, weights, cap=cap, label_smoothing=smoothing, block_rows=7
+    )
     found.loss.backward()
     assert_near(found.loss, loss)
     assert_near(found.losses, losses)

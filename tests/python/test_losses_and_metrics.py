@@ -95,6 +95,24 @@ def test_sum_divides_by_nothing(task: CausalLM, parts: Any) -> None:
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("sees_logits", [False, True])
+def test_smoothing_changes_the_loss_and_no_metric(
+    task: CausalLM, parts: Any, sees_logits: bool
+) -> None:
+    logits, losses, (_, weights) = parts
+    shifted = logits - logits.max(-1, keepdims=True)
+    over_all = (np.log(np.exp(shifted).sum(-1)) - shifted.mean(-1)) * (weights != 0)
+    expected = ((0.8 * losses + 0.2 * over_all) * weights).sum() / weights.size
+    metrics: list[Any] = ["perplexity"]
+    if sees_logits:  # all logits are there then, and another computation
+        metrics.append({"class_name": "SparseTopKCategoricalAccuracy", "config": {"k": 2}})
+    found = evaluate(task, loss=config(label_smoothing=0.2), weighted_metrics=metrics)
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+    plain = evaluate(task, loss=config(), weighted_metrics=metrics)
+    assert found["perplexity"] == pytest.approx(plain["perplexity"], rel=1e-6)
+    assert found["loss"] != pytest.approx(plain["loss"], rel=1e-3)
+
+
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_with_sample_weight"])
 def test_an_ignored_class_counts_nowhere(task: CausalLM, parts: Any, reduction: str) -> None:
     _, losses, (y, weights) = parts
@@ -191,7 +209,10 @@ def test_a_loss_must_return_a_tensor(task: CausalLM) -> None:
             ValueError,
             f'must be of class "{CROSS_ENTROPY}", got',
         ),
-        (config(label_smoothing=0.1), ValueError, r"config must have .* got \['label_smoothing'\]"),
+        (config(smoothing=0.1), ValueError, r"config must have .* got \['smoothing'\]"),
+        (config(label_smoothing=1), ValueError, r"label_smoothing must be .* \[0, 1\), got 1"),
+        (config(label_smoothing=-0.1), ValueError, r"label_smoothing must be .*, got -0\.1"),
+        (config(label_smoothing=True), ValueError, r"label_smoothing must be .*, got True"),
         (config(from_logits=False), ValueError, "from_logits must be True, got False"),
         (config(axis=1), ValueError, "axis must be -1, got 1"),
         (config(reduction="none"), ValueError, "reduction must be one of .*, got 'none'"),

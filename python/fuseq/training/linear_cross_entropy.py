@@ -21,7 +21,7 @@ class CrossEntropy:
     """What `linear_cross_entropy` computes.
 
     Attributes:
-        loss: Scalar float32, the weighted sum; it has a gradient.
+        loss: Scalar float32, the weighted sum, smoothed where asked for; it has a gradient.
         losses: float32 [N], the cross entropy of each row, without its weight or a gradient.
         predictions: int64 [N], the id of the largest logit of each row.
     """
@@ -39,9 +39,13 @@ def linear_cross_entropy(
     weights: Tensor,
     *,
     cap: float = 0.0,
+    label_smoothing: float = 0.0,
     block_rows: int | None = None,
 ) -> CrossEntropy:
     """Computes sum_n weights[n] * (logsumexp(z_n) - z_n[targets[n]]), z_n = W hidden_n + b.
+
+    With label smoothing e the target is a distribution: 1 - e + e/V at the target, e/V elsewhere;
+    z_n[targets[n]] becomes (1 - e) z_n[targets[n]] + e mean(z_n).
 
     Args:
         hidden: [N, D].
@@ -50,6 +54,7 @@ def linear_cross_entropy(
         targets: int64 [N], in 0 ... V - 1.
         weights: float32 [N], no gradient.
         cap: c > 0: logits become c tanh(z / c).
+        label_smoothing: e, in [0, 1); in the loss and its gradient, not in the rows' losses.
         block_rows: Rows of logits at a time; None: as many as fill a block of memory.
 
     Returns:
@@ -63,7 +68,16 @@ def linear_cross_entropy(
         bytes_of_block = _BLOCK_BYTES.get(hidden.device.type, 64 << 20)
         block_rows = max(_FEWEST_ROWS, bytes_of_block // (4 * matrix.shape[0]))
     loss, losses, predictions = _LinearCrossEntropy.apply(
-        hidden, matrix, bias, targets, weights, cap, block_rows, dtype, torch.is_grad_enabled()
+        hidden,
+        matrix,
+        bias,
+        targets,
+        weights,
+        cap,
+        label_smoothing,
+        block_rows,
+        dtype,
+        torch.is_grad_enabled(),
     )
     return CrossEntropy(loss, losses, predictions)
 
@@ -78,6 +92,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         weights: Tensor,
         cap: float,
+        smoothing: float,
         block_rows: int,
         dtype: torch.dtype,
         has_gradient: bool,
@@ -90,6 +105,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             matrix_gradient: Tensor | None = None
             bias_gradient = torch.zeros_like(bias) if needs_bias and bias is not None else None
             losses = torch.empty_like(weights)
+            smoothed = losses if smoothing == 0 else torch.empty_like(weights)
             predictions = torch.empty_like(targets)
             for first in range(0, len(rows), block_rows):
                 block = slice(first, first + block_rows)
@@ -103,14 +119,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     logits *= cap
                 wanted = targets[block, None]
                 top, predictions[block] = logits.max(-1)
-                losses[block] = top - logits.gather(-1, wanted)[:, 0]
+                wanted_logits = logits.gather(-1, wanted)[:, 0]
+                losses[block] = top - wanted_logits
                 # The largest probability is at least 1/V, so that its logarithm is safe.
                 probabilities = logits.softmax(-1)
                 losses[block] -= probabilities.gather(-1, predictions[block, None])[:, 0].log()
+                if smoothing:
+                    excess = wanted_logits - logits.mean(-1)
+                    smoothed[block] = losses[block] + smoothing * excess
                 if not any(needs):
                     continue
                 gradient = probabilities
-                gradient.scatter_add_(-1, wanted, gradient.new_full(wanted.shape, -1.0))
+                gradient.scatter_add_(-1, wanted, gradient.new_full(wanted.shape, smoothing - 1))
+                if smoothing:
+                    gradient -= smoothing / len(table)
                 gradient *= weights[block, None]
                 if slope is not None:
                     gradient *= slope
@@ -130,7 +152,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             matrix_gradient = torch.zeros_like(matrix)
         context.gradients = [hidden_gradient, matrix_gradient, bias_gradient]
         context.mark_non_differentiable(losses, predictions)
-        return (losses * weights).sum(), losses, predictions
+        return (smoothed * weights).sum(), losses, predictions
 
     @staticmethod
     def backward(context: Any, outer: Tensor, *unused: Any) -> tuple[Any, ...]:  # noqa: ANN401
@@ -144,4 +166,4 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for gradient in gradients:
             if gradient is not None and not is_one:
                 gradient *= outer
-        return (*gradients, None, None, None, None, None, None)
+        return (*gradients, *[None] * 7)

@@ -2,7 +2,7 @@
 """The losses that `compile` takes, and what their sums are divided by."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,11 +25,14 @@ class Loss:
             x configured length, with padding; "mean_with_sample_weight": the sum of the weights;
             "sum": 1.
         ignored_id: Targets of this id do not count, nor are sums divided by them; None: none.
+        label_smoothing: The share of the target distribution, in [0, 1), that is spread over the
+            whole vocabulary; for the cross entropy of logits.
     """
 
     function: Callable[..., Any] | None = None
     reduction: Reduction = "sum_over_batch_size"
     ignored_id: int | None = None
+    label_smoothing: float = 0.0
 
     def divisor(self, batch: TrainingBatch) -> float:
         """What a batch adds to the number that the sum is divided by."""
@@ -64,7 +67,7 @@ def read_loss(loss: object, loss_reduction: str | None = None) -> Loss:
     found = _read(loss)
     if loss_reduction is not None:
         reduction: Any = _LOSS_REDUCTIONS[loss_reduction]
-        return Loss(found.function, reduction, found.ignored_id)
+        return replace(found, reduction=reduction)
     return found
 
 
@@ -87,7 +90,10 @@ def _from_config(loss: Mapping[str, Any]) -> Loss:
     name, config = loss.get("class_name"), loss.get("config") or {}
     if name not in _CROSS_ENTROPY:
         raise ValueError(f'compile: loss must be of class "{_CROSS_ENTROPY[1]}", got {name!r}')
-    known = ("name", "dtype", "from_logits", "ignore_class", "reduction", "axis", "fn")
+    known = (
+        "name", "dtype", "from_logits", "ignore_class", "reduction", "axis", "fn",
+        "label_smoothing",
+    )  # fmt: skip
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise ValueError(f"compile: loss: config must have {', '.join(known)}, got {unknown}")
@@ -103,7 +109,13 @@ def _from_config(loss: Mapping[str, Any]) -> Loss:
             f"compile: loss: reduction must be one of {', '.join(get_args(Reduction))}, got "
             f"{reduction!r}"
         )
-    return Loss(None, reduction, config.get("ignore_class"))
+    smoothing = config.get("label_smoothing", 0.0)
+    is_number = isinstance(smoothing, (int, float)) and not isinstance(smoothing, bool)
+    if not is_number or not 0 <= smoothing < 1:
+        raise ValueError(
+            f"compile: loss: label_smoothing must be a number in [0, 1), got {smoothing!r}"
+        )
+    return Loss(None, reduction, config.get("ignore_class"), float(smoothing))
 
 
 def check_not_foreign(argument: str, value: object, instead: str) -> None:

@@ -122,14 +122,20 @@ class TrainingStep(nn.Module):
         if self.looks_at_all:
             logits = module.logits(hidden).float()
             losses = nn.functional.cross_entropy(logits, targets, reduction="none")
-            values = losses if self.loss.function is None else self._own(logits, targets, shape)
+            values = losses
+            if self.loss.function is not None:
+                values = self._own(logits, targets, shape)
+            elif self.loss.label_smoothing:
+                values = nn.functional.cross_entropy(
+                    logits, targets, reduction="none", label_smoothing=self.loss.label_smoothing
+                )
             loss = values * share if values.ndim == 0 else (values * weights).sum() / divisor
             predictions = logits.argmax(-1)
         else:
             head = module.head
             result = linear_cross_entropy(
                 head(hidden), module.output_matrix, head.bias, targets, weights / divisor,
-                cap=head.cap,
+                cap=head.cap, label_smoothing=self.loss.label_smoothing,
             )  # fmt: skip
             loss, losses, predictions = result.loss, result.losses, result.predictions
         outputs = Outputs(
