@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuseq import _core
+from fuseq._core import GenerationOptions
 from fuseq.models.families import FAMILIES
 from fuseq.presets import keras_format, native_format, transformers_format
+from fuseq.presets.family import Spec
 from fuseq.presets.load import open_preset
 from fuseq.presets.preset_files import PRESET_FILES
 from fuseq.tokenizers import BytePairTokenizer, Tokenizer
@@ -18,7 +20,13 @@ if TYPE_CHECKING:
 FORMATS = ("keras_hub", "transformers", "fuseq")
 
 
-def save(task: "Task", folder: Path, form: str, max_shard_size: float) -> None:
+def save(
+    task: "Task",
+    folder: Path,
+    form: str,
+    max_shard_size: float,
+    generation_options: GenerationOptions | None = None,
+) -> None:
     """Writes a preset folder; it appears when it is whole.
 
     Args:
@@ -26,6 +34,7 @@ def save(task: "Task", folder: Path, form: str, max_shard_size: float) -> None:
         folder: Where; old files of a preset in it go, others are kept.
         form: "keras_hub", "transformers" or "fuseq".
         max_shard_size: Gigabytes of the largest file of weights, in KerasHub's form.
+        generation_options: To write in place of those of the task; only in our own form.
 
     Raises:
         ValueError: There is no such form, it cannot hold the task, or the folder holds another, is
@@ -40,8 +49,17 @@ def save(task: "Task", folder: Path, form: str, max_shard_size: float) -> None:
         raise ValueError(f"save_to_preset: max_shard_size must be above 0, got {max_shard_size}")
     _check_place(folder)
     _check_form(folder, form)
-    write = {"keras_hub": _keras_hub, "transformers": _transformers, "fuseq": _fuseq}[form]
-    write(task, folder, max_shard_size)
+    if generation_options is not None and form != "fuseq":
+        raise ValueError(
+            'save_to_preset: format must be "fuseq" with generation_options, got '
+            f'"{form}", which has no place for them'
+        )
+    if form == "fuseq":
+        _fuseq(task, folder, generation_options or task.generation_settings())
+    elif form == "transformers":
+        _transformers(task, folder)
+    else:
+        _keras_hub(task, folder, max_shard_size)
 
 
 def _check_place(folder: Path) -> None:
@@ -85,12 +103,13 @@ def _keras_hub(task: "Task", folder: Path, max_shard_size: float) -> None:
     )
 
 
-def _fuseq(task: "Task", folder: Path, max_shard_size: float) -> None:
-    del max_shard_size  # one file, which is mapped
-    settings = task.generation_settings()
+def _fuseq(task: "Task", folder: Path, settings: GenerationOptions | None) -> None:
+    token_ids = _missing_token_ids(task)
 
     def fill(unfinished: Path) -> None:
         task.backbone.model.save(unfinished)
+        if token_ids:
+            native_format.write_token_ids(unfinished, token_ids)
         native_format.write_task(unfinished, type(task).__name__, task.backbone.rules)
         if settings is not None:
             native_format.save_generation_options(settings, unfinished)
@@ -100,9 +119,9 @@ def _fuseq(task: "Task", folder: Path, max_shard_size: float) -> None:
     _core.save_folder(folder, fill, PRESET_FILES)
 
 
-def _transformers(task: "Task", folder: Path, max_shard_size: float) -> None:
-    del max_shard_size
-    write_model = transformers_format.writer(task.backbone.model, FAMILIES)
+def _transformers(task: "Task", folder: Path) -> None:
+    token_ids = _missing_token_ids(task)
+    write_model = transformers_format.writer(task.backbone.model, FAMILIES, token_ids)
     config = _generation_config(task)
 
     def fill(unfinished: Path) -> None:
@@ -119,7 +138,7 @@ def _generation_config(task: "Task") -> dict[str, Any]:
     """The settings that came with the task, or the ids that make transformers start as KerasHub."""
     if task.generation_config is not None:
         return dict(task.generation_config)
-    spec = task.backbone.spec
+    spec = {**task.backbone.spec, **_missing_token_ids(task)}
     config: dict[str, Any] = {}
     for key, id in (
         ("pad_token_id", spec["pad_id"]),
@@ -138,6 +157,21 @@ def _generation_config(task: "Task") -> dict[str, Any]:
         if len(starts) == 2:
             config["forced_bos_token_id"] = starts[1]
     return config
+
+
+def _missing_token_ids(task: "Task") -> Spec:
+    """Fields of the spec that hold no id, as in a backbone made by hand: the tokenizer's ids."""
+    tables = FAMILIES[task.family].keras
+    if tables is None or task.preprocessor is None:
+        return {}
+    spec, tokenizer = task.backbone.spec, task.preprocessor.tokenizer
+    ids: Spec = {}
+    for field, token in tables.special_tokens.items():
+        if spec[field] not in (-1, []) or token not in tokenizer.special_tokens:
+            continue
+        id = tokenizer.token_to_id(token)
+        ids[field] = [id] if field == "eos_ids" else id
+    return ids
 
 
 def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

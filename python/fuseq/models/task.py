@@ -226,6 +226,7 @@ class Task:
         max_shard_size: float = 10,
         *,
         format: Format | None = None,
+        generation_options: GenerationOptions | None = None,
     ) -> None:
         """Saves everything to a folder that `from_preset` reads.
 
@@ -235,13 +236,19 @@ class Task:
             max_shard_size: Gigabytes of the largest file of weights in KerasHub's form.
             format: None or "keras_hub": opened by KerasHub too; "transformers": by transformers
                 too; "fuseq": by programs in C++ too, and mapped without a copy.
+            generation_options: What the sampler "preset", the command and programs in C++ do where
+                nothing else is said; only in the form "fuseq". None: the settings that the task
+                came with, if any.
 
         Raises:
             ValueError: The form cannot hold the model; the message names the fields and a form that
-                can. Or the folder holds a preset of another form.
+                can. Or the folder holds a preset of another form, or the form has no place for
+                generation_options.
             OSError: The system refused to write; an old preset is left as it was.
         """
-        saving.save(self, Path(preset_dir), format or "keras_hub", max_shard_size)
+        saving.save(
+            self, Path(preset_dir), format or "keras_hub", max_shard_size, generation_options
+        )
         self._backbone.engine.stored_in(Path(preset_dir))
 
     def export_to_transformers(self, path: str | PathLike[str]) -> None:

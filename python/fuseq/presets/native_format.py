@@ -51,6 +51,13 @@ def save_generation_options(options: GenerationOptions, folder: Path) -> None:
         unfinished.write_text(options.to_json(), encoding="utf-8")
 
 
+def write_token_ids(folder: Path, token_ids: Spec) -> None:
+    """Puts ids of special tokens into the spec of a model that is there."""
+    path = folder / SPEC_FILE
+    spec = {**read_json(path), **token_ids}
+    path.write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
+
+
 def write_task(folder: Path, class_name: str, rules: str) -> None:
     """Writes which task a folder holds, and whose rules it follows."""
     text = json.dumps({"class_name": class_name, "rules": rules}, indent=2) + "\n"

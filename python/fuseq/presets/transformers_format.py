@@ -61,10 +61,21 @@ def save_model(model: Model, folder: str | PathLike[str], families: Mapping[str,
     _core.save_folder(folder, writer(model, families), OTHER_WEIGHTS)
 
 
-def writer(model: Model, families: Mapping[str, Family]) -> Callable[[Path], None]:
-    """Checks that the form can hold a model; what comes back writes its files into a folder."""
+def writer(
+    model: Model, families: Mapping[str, Family], token_ids: Spec | None = None
+) -> Callable[[Path], None]:
+    """Checks that the form can hold a model; what comes back writes its files into a folder.
+
+    Args:
+        model: The model.
+        families: By their words.
+        token_ids: Fields of the spec to write in place of the model's own.
+
+    Returns:
+        A function of the folder.
+    """
     family = _find_family(model.family, families, "export_transformers")
-    config = _config(model, family)
+    config = _config(model, family, token_ids or {})
     entries = list(_entries(model, family))
 
     def write(folder: Path) -> None:
@@ -155,9 +166,9 @@ def _map_weights(spec: str, family: Family, tensors: Tensors) -> Tensors:
     return weights
 
 
-def _config(model: Model, family: Family) -> dict[str, Any]:
+def _config(model: Model, family: Family, token_ids: Spec) -> dict[str, Any]:
     """The model's `config.json`, after checking that it says all that the spec says."""
-    spec: Spec = json.loads(model.spec)
+    spec: Spec = {**json.loads(model.spec), **token_ids}
     config = family.config(spec)
     held = json.loads(_core.validate_spec(json.dumps(family.spec(config))))
     lost = [field for field in differences(spec, held) if field not in family.from_weights]
