@@ -8,6 +8,8 @@ from typing import Any
 import fuseq
 import pytest
 from fuseq.models import CausalLM
+from fuseq.presets.generation_config import options_from_config
+from fuseq.presets.generation_config_writing import config_from_options
 from tiny_tasks import bart, gpt2
 
 IDS = ("pad_id", "bos_id", "decoder_start_id", "eos_ids")
@@ -86,7 +88,41 @@ def test_generation_options_are_what_a_preset_does_by_itself(tmp_path: Path) -> 
     assert text == task.generate("the fox", sampler=fuseq.samplers.BeamSampler(3), max_length=9)
     again.save_to_preset(tmp_path / "two", format="fuseq")  # and stay with it
     assert (tmp_path / "two" / "generation.json").read_text() == options.to_json()
-    for form in (None, "keras_hub", "transformers"):
-        with pytest.raises(ValueError, match=r'format must be "fuseq" with generation_options'):
+    again.save_to_preset(tmp_path / "three", format="transformers")
+    hugging_face = CausalLM.from_preset(tmp_path / "three")
+    assert hugging_face.generate("the fox", sampler="preset") == text
+    for form in (None, "keras_hub"):
+        with pytest.raises(ValueError, match=r'format must be "fuseq" or "transformers" with gen'):
             task.save_to_preset(tmp_path / "no", format=form, generation_options=options)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_beams": 4, "max_length": 9, "length_penalty": 0.5, "early_stopping": "never"},
+        {"num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 3, "min_new_tokens": 2},
+        {"do_sample": True, "temperature": 0.5, "top_p": 0.75, "max_length": 12, "min_length": 3},
+        {"do_sample": True, "top_k": 7, "min_p": 0.25, "max_length": 12},
+        {"max_length": 8, "forced_eos_token_id": 2, "suppress_token_ids": [7, 9]},
+        {"max_length": 8, "logit_bias": {5: 1.5, 6: -2.0}, "repetition_penalty": 1.5},
+        {"max_length": 8, "stop_strings": ["x", "yz"], "stop_token_ids": [4, 6]},
+        {"max_length": 8, "stop_token_ids": [4], "use_default_stop_ids": False},
+    ],
+)
+def test_transformers_settings_say_the_same_when_they_are_read(fields: dict[str, Any]) -> None:
+    options = fuseq.GenerationOptions(**fields)
+    config = config_from_options(options, [2])
+    read = options_from_config(config, is_seq2seq=True)
+    ends = [] if fields.get("use_default_stop_ids") is False else [2]
+    expected = {**fields, "use_default_stop_ids": False}
+    expected["stop_token_ids"] = [*ends, *fields.get("stop_token_ids", [])]
+    assert read == expected
+
+
+@pytest.mark.parametrize("fields", [{"seed": 3}, {"penalty_alpha": 0.5, "top_k": 4}])
+def test_settings_that_transformers_lacks_are_told(fields: dict[str, Any], tmp_path: Path) -> None:
+    options = fuseq.GenerationOptions(**fields)
+    with pytest.raises(ValueError, match=rf"every setting, got {next(iter(fields))}\. Use format="):
+        bart().save_to_preset(tmp_path / "no", format="transformers", generation_options=options)
     assert not (tmp_path / "no").exists()

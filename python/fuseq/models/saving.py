@@ -10,6 +10,7 @@ from fuseq._core import GenerationOptions
 from fuseq.models.families import FAMILIES
 from fuseq.presets import keras_format, native_format, transformers_format
 from fuseq.presets.family import Spec
+from fuseq.presets.generation_config_writing import config_from_options
 from fuseq.presets.load import open_preset
 from fuseq.presets.preset_files import PRESET_FILES
 from fuseq.tokenizers import BytePairTokenizer, Tokenizer
@@ -34,7 +35,7 @@ def save(
         folder: Where; old files of a preset in it go, others are kept.
         form: "keras_hub", "transformers" or "fuseq".
         max_shard_size: Gigabytes of the largest file of weights, in KerasHub's form.
-        generation_options: To write in place of those of the task; only in our own form.
+        generation_options: To write in place of those of the task; not in KerasHub's form.
 
     Raises:
         ValueError: There is no such form, it cannot hold the task, or the folder holds another, is
@@ -49,16 +50,16 @@ def save(
         raise ValueError(f"save_to_preset: max_shard_size must be above 0, got {max_shard_size}")
     _check_place(folder)
     _check_form(folder, form)
-    if generation_options is not None and form != "fuseq":
-        raise ValueError(
-            'save_to_preset: format must be "fuseq" with generation_options, got '
-            f'"{form}", which has no place for them'
-        )
     if form == "fuseq":
         _fuseq(task, folder, generation_options or task.generation_settings())
     elif form == "transformers":
-        _transformers(task, folder)
+        _transformers(task, folder, generation_options)
     else:
+        if generation_options is not None:
+            raise ValueError(
+                'save_to_preset: format must be "fuseq" or "transformers" with generation_options, '
+                f'got "{form}", which has no place for them'
+            )
         _keras_hub(task, folder, max_shard_size)
 
 
@@ -119,10 +120,10 @@ def _fuseq(task: "Task", folder: Path, settings: GenerationOptions | None) -> No
     _core.save_folder(folder, fill, PRESET_FILES)
 
 
-def _transformers(task: "Task", folder: Path) -> None:
+def _transformers(task: "Task", folder: Path, settings: GenerationOptions | None) -> None:
     token_ids = _missing_token_ids(task)
     write_model = transformers_format.writer(task.backbone.model, FAMILIES, token_ids)
-    config = _generation_config(task)
+    config = _generation_config(task, settings)
 
     def fill(unfinished: Path) -> None:
         write_model(unfinished)
@@ -134,10 +135,15 @@ def _transformers(task: "Task", folder: Path) -> None:
     _core.save_folder(folder, fill, PRESET_FILES)
 
 
-def _generation_config(task: "Task") -> dict[str, Any]:
-    """The settings that came with the task, or the ids that make transformers start as KerasHub."""
-    if task.generation_config is not None:
-        return dict(task.generation_config)
+def _generation_config(task: "Task", settings: GenerationOptions | None) -> dict[str, Any]:
+    """The settings, those that came with the task if None; ids that make rows start as KerasHub's.
+
+    Transformers' own file stays as it came.
+    """
+    if settings is None:
+        if task.generation_config is not None:
+            return dict(task.generation_config)
+        settings = task.generation_settings()
     spec = {**task.backbone.spec, **_missing_token_ids(task)}
     config: dict[str, Any] = {}
     for key, id in (
@@ -156,6 +162,8 @@ def _generation_config(task: "Task") -> dict[str, Any]:
             config["decoder_start_token_id"] = starts[0]
         if len(starts) == 2:
             config["forced_bos_token_id"] = starts[1]
+    if settings is not None:
+        config |= config_from_options(settings, spec["eos_ids"])
     return config
 
 

@@ -237,8 +237,8 @@ class Task:
             format: None or "keras_hub": opened by KerasHub too; "transformers": by transformers
                 too; "fuseq": by programs in C++ too, and mapped without a copy.
             generation_options: What the sampler "preset", the command and programs in C++ do where
-                nothing else is said; only in the form "fuseq". None: the settings that the task
-                came with, if any.
+                nothing else is said; not in KerasHub's form. None: the settings that the task came
+                with, if any.
 
         Raises:
             ValueError: The form cannot hold the model; the message names the fields and a form that
