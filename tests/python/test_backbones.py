@@ -36,6 +36,19 @@ def test_bart_gives_states_of_both_stacks() -> None:
     np.testing.assert_array_equal(found["encoder_sequence_output"], encoded)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_gives_the_same_weights_again(kind: Any) -> None:
+    one, again, other, unseeded = (
+        kind(**SMALL, seed=seed).model.weight("embed.tokens") for seed in (3, 3, 4, None)
+    )
+    np.testing.assert_array_equal(np.asarray(one), np.asarray(again))
+    for table in (other, unseeded):
+        assert not np.array_equal(np.asarray(one), np.asarray(table))
+    for wrong in (-1, 1.5, True, "3"):
+        with pytest.raises(TypeError, match=rf"{kind.__name__}: seed must be .*, got {wrong!r}"):
+            kind(**SMALL, seed=wrong)
+
+
 def test_gpt2_gives_states_of_its_one_stack() -> None:
     task = gpt2()
     arrays, _, mask = ids_of(task)

@@ -56,6 +56,7 @@ class Backbone(Adaptable):
         dtype: object = None,
         num_threads: int | None = None,
         name: str | None = None,
+        seed: int | None = None,
     ) -> None:
         """Makes a backbone with weights drawn at random.
 
@@ -64,12 +65,19 @@ class Backbone(Adaptable):
             dtype: A name or policy, as `from_preset` takes it.
             num_threads: Threads of the engine; None: those of the machine.
             name: As Keras names layers.
+            seed: Of the weights, a whole number >= 0; None: others every time.
 
         Raises:
             ValueError: The spec is not one that the engine can run.
+            TypeError: The seed is no whole number.
         """
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+            raise TypeError(
+                f"{type(self).__name__}: seed must be None or a whole number >= 0, got {seed!r}"
+            )
         text = _core.validate_spec(json.dumps(spec))
         self._set(json.loads(text), None, "keras_hub", engine_dtype(dtype), num_threads, name)
+        self.engine.seed = seed
 
     def _set(
         self,

@@ -39,6 +39,7 @@ class EngineWeights:
         num_threads: Threads of the engine; None: those of the machine.
         is_quantized: Whether the weights were whole numbers of few bits when they were read.
         is_trainable: Whether a module in training that is made of them may change them.
+        seed: Of weights that are drawn; None: others every time.
         lock: One thread at a time makes the model, or uses the session.
     """
 
@@ -51,6 +52,7 @@ class EngineWeights:
         self.num_threads = num_threads
         self.is_quantized = False
         self.is_trainable = True
+        self.seed: int | None = None
         self.lock = threading.RLock()
         self._model = model
         self._session: _core.Session | None = None
@@ -65,7 +67,11 @@ class EngineWeights:
             self._drop_outdated()
             if self._model is None:
                 text = json.dumps(self.spec)
-                weights = random_weights(text) if self._holder is None else self._holder.weights()
+                weights = (
+                    random_weights(text, self.seed)
+                    if self._holder is None
+                    else self._holder.weights()
+                )
                 self._model = _core.Model.build(
                     text, weights, dtype=self.dtype or "float32", num_threads=self.num_threads
                 )

@@ -20,9 +20,11 @@ class TableBackbone(Backbone):
         name: As Keras names layers.
         trainable: Whether training changes the weights.
         num_threads: Threads of the engine; None: those of the machine.
+        seed: Of the weights; None: others every time.
 
     Raises:
         ValueError: An argument does not fit.
+        TypeError: The seed is no whole number.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class TableBackbone(Backbone):
         name: str | None = None,
         trainable: bool = True,
         num_threads: int | None = None,
+        seed: int | None = None,
     ) -> None:
         """Checks the arguments; weights are drawn when they are first needed."""
         tables = FAMILIES[self.family].keras
@@ -57,5 +60,5 @@ class TableBackbone(Backbone):
         except ValueError as error:  # which names the file that has these fields
             message = str(error).replace("config.json", type(self).__name__)
             raise ValueError(message) from error
-        super().__init__(spec, dtype=dtype, name=name, num_threads=num_threads)
+        super().__init__(spec, dtype=dtype, name=name, num_threads=num_threads, seed=seed)
         self.trainable = trainable
