@@ -211,6 +211,7 @@ def test_a_loss_must_return_a_tensor(task: CausalLM) -> None:
         ),
         (config(smoothing=0.1), ValueError, r"config must have .* got \['smoothing'\]"),
         (config(label_smoothing=1), ValueError, r"label_smoothing must be .* \[0, 1\), got 1"),
+        (config(label_smoothing=float("nan")), ValueError, r"label_smoothing must be .*, got nan"),
         (config(label_smoothing=-0.1), ValueError, r"label_smoothing must be .*, got -0\.1"),
         (config(label_smoothing=True), ValueError, r"label_smoothing must be .*, got True"),
         (config(from_logits=False), ValueError, "from_logits must be True, got False"),

@@ -94,6 +94,9 @@ def test_generation_options_are_what_a_preset_does_by_itself(tmp_path: Path) -> 
     for form in (None, "keras_hub"):
         with pytest.raises(ValueError, match=r'format must be "fuseq" or "transformers" with gen'):
             task.save_to_preset(tmp_path / "no", format=form, generation_options=options)
+    wrong: Any = {"num_beams": 4}
+    with pytest.raises(TypeError, match="must be None or a GenerationOptions, got dict"):
+        task.save_to_preset(tmp_path / "no", format="fuseq", generation_options=wrong)
     assert not (tmp_path / "no").exists()
 
 

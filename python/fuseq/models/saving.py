@@ -38,6 +38,7 @@ def save(
         generation_options: To write in place of those of the task; not in KerasHub's form.
 
     Raises:
+        TypeError: generation_options is of another type.
         ValueError: There is no such form, it cannot hold the task, or the folder holds another, is
             the current one or holds that.
         OSError: The system refused to write; an old folder is left as it was.
@@ -48,6 +49,11 @@ def save(
         )
     if not max_shard_size > 0:
         raise ValueError(f"save_to_preset: max_shard_size must be above 0, got {max_shard_size}")
+    if generation_options is not None and not isinstance(generation_options, GenerationOptions):
+        raise TypeError(
+            "save_to_preset: generation_options must be None or a GenerationOptions, got "
+            f"{type(generation_options).__name__}"
+        )
     _check_place(folder)
     _check_form(folder, form)
     if form == "fuseq":

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -110,7 +111,7 @@ def _from_config(loss: Mapping[str, Any]) -> Loss:
             f"{reduction!r}"
         )
     smoothing = config.get("label_smoothing", 0.0)
-    is_number = isinstance(smoothing, (int, float)) and not isinstance(smoothing, bool)
+    is_number = isinstance(smoothing, Real) and not isinstance(smoothing, bool)
     if not is_number or not 0 <= smoothing < 1:
         raise ValueError(
             f"compile: loss: label_smoothing must be a number in [0, 1), got {smoothing!r}"
