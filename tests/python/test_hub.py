@@ -37,6 +37,11 @@ NOT_HERE = {
 }
 
 
+def listed_presets() -> dict[str, Path]:
+    """Those that are here, without the shipped one."""
+    return {name: folder for name, folder in hub.available().items() if name != "g2p_en"}
+
+
 # Folders
 
 
@@ -146,7 +151,7 @@ def test_a_listed_folder_that_cannot_be_read_is_passed_over(
     too_long = tmp_path / ("x" * 300)
     monkeypatch.setenv("FUSEQ_PRESETS", os.pathsep.join([str(too_long), str(good.parent)]))
     assert hub.locate("tiny") == good
-    assert hub.available() == {"tiny": good}
+    assert listed_presets() == {"tiny": good}
     with pytest.raises(ValueError, match=r"got no known name\. Did you mean tiny\?"):
         hub.locate("tinny")
     with pytest.raises(ValueError, match="got no known name"):
@@ -185,10 +190,10 @@ def test_the_presets_of_the_folders_have_the_names_of_their_handles(
     make_preset(tmp_path / "two" / "bart_base_en")
     listed = [str(tmp_path / "one"), str(tmp_path / "two")]
     monkeypatch.setenv("FUSEQ_PRESETS", os.pathsep.join(listed))
-    assert hub.available() == {"bart_base_en": first}
+    assert listed_presets() == {"bart_base_en": first}
     assert hub.locate("bart_base_en") == first
     direct = make_preset(tmp_path / "one" / "bart_base_en")
-    assert hub.available() == {"bart_base_en": direct}
+    assert listed_presets() == {"bart_base_en": direct}
     assert hub.locate("bart_base_en") == direct
 
 
@@ -205,6 +210,26 @@ def test_shipped_presets_come_after_the_listed_ones(
     assert hub.available() == {"tiny": listed}
 
 
+def test_a_folder_here_hides_a_built_in_name_only_if_it_holds_a_preset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shipped = make_preset(tmp_path / "shipped" / "g2p_en")
+    monkeypatch.setattr("fuseq.hub.folders.shipped_folder", lambda: shipped.parent)
+    (tmp_path / "here" / "g2p_en").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert hub.locate("g2p_en") == shipped
+    (tmp_path / "here" / "g2p_en" / "spec.json").write_text("{}")
+    assert hub.locate("g2p_en") == Path("g2p_en")
+
+
+def test_a_shipped_preset_that_is_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fuseq.hub.folders.shipped_folder", lambda: tmp_path)
+    with pytest.raises(FileNotFoundError, match=r'"g2p_en": must lie in the package, got none'):
+        hub.locate("g2p_en")
+
+
 def test_shipped_presets_lie_in_the_package() -> None:
     assert folders.shipped_folder() == Path(folders.__file__).parents[1] / "shipped"
 
@@ -212,9 +237,10 @@ def test_shipped_presets_lie_in_the_package() -> None:
 # Names
 
 
-def test_the_names_are_those_of_keras_hub() -> None:
+def test_the_names_are_the_shipped_one_and_those_of_keras_hub() -> None:
     rows = hub.presets()
     assert {name: (row.params, row.kaggle_handle) for name, row in rows.items()} == {
+        "g2p_en": (1_992_032, None),
         "bart_base_en": (139_417_344, KAGGLE),
         "bart_large_en": (406_287_360, KAGGLE.replace("base", "large")),
         "bart_large_en_cnn": (406_287_360, "kaggle://keras/bart/keras/bart_large_en_cnn/3"),
@@ -228,7 +254,7 @@ def test_the_names_are_those_of_keras_hub() -> None:
         ),
     }
     assert {**hub.presets("bart"), **hub.presets("gpt2")} == rows
-    assert len(hub.presets("bart")) == 3
+    assert len(hub.presets("bart")) == 4
 
 
 def test_rows_have_the_shape_of_keras_hub() -> None:
@@ -238,6 +264,7 @@ def test_rows_have_the_shape_of_keras_hub() -> None:
         "metadata": {"description": description, "params": 139_417_344, "path": "bart"},
         "kaggle_handle": KAGGLE,
     }
+    assert set(hub.keras_hub_rows()["g2p_en"]) == {"metadata"}
     row["metadata"].clear()
     assert hub.keras_hub_rows()["bart_base_en"]["metadata"]["description"] == description
 

@@ -59,16 +59,17 @@ def run(words: Sequence[str]) -> int:
 
 
 def _entries() -> Iterator[_Entry]:
-    """KerasHub's names in its order, then those that only folders have."""
+    """The built-in names in their order, then those that only folders have."""
     from fuseq import hub
     from fuseq.hub import folders
 
     here = hub.available()
     rows = hub.presets()
     for name, row in rows.items():
-        names = [name, *hub.parse_handle(row.kaggle_handle).sub_paths]
+        handle = row.kaggle_handle
+        names = [name, *(hub.parse_handle(handle).sub_paths if handle is not None else ())]
         found = folders.find(names, [*folders.preset_folders(), folders.shipped_folder()])
-        location = row.kaggle_handle if found is None else str(found)
+        location = str(found) if found is not None else handle or "-"
         yield _Entry(name, row.params, _source(found), location, row.description)
     for name, path in here.items():
         if name not in rows:

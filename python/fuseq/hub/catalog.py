@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The presets that KerasHub names, and the families that it has and this library does not."""
+"""The presets that have a name: those in the package, those of KerasHub; families not here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,33 +18,35 @@ class PresetInfo:
         family: "bart" or "gpt2".
         params: The number of weights.
         description: What it is, in a sentence or two.
-        kaggle_handle: Where its files are.
+        kaggle_handle: Where its files are; None: in the package.
     """
 
     name: str
     family: str
     params: int
     description: str
-    kaggle_handle: str
+    kaggle_handle: str | None
 
     def as_keras_hub(self) -> dict[str, Any]:
         """The preset as KerasHub's `presets` shows it.
 
         Returns:
-            A dict of metadata (description, params, path) and kaggle_handle.
+            A dict of metadata (description, params, path) and, if it has one, kaggle_handle.
 
         Example:
             >>> presets("bart")["bart_base_en"].as_keras_hub()["kaggle_handle"]
             'kaggle://keras/bart/keras/bart_base_en/3'
         """
-        return {
+        row: dict[str, Any] = {
             "metadata": {
                 "description": self.description,
                 "params": self.params,
                 "path": self.family,
             },
-            "kaggle_handle": self.kaggle_handle,
         }
+        if self.kaggle_handle is not None:
+            row["kaggle_handle"] = self.kaggle_handle
+        return row
 
 
 def _row(name: str, params: int, description: str, *, version: int = 3) -> PresetInfo:
@@ -96,6 +98,14 @@ _ROWS = (
         "gpt2_base_en_cnn_dailymail",
         124_439_808,
         "gpt2_base_en, further trained to summarise on the CNN and Daily Mail articles.",
+    ),
+    PresetInfo(
+        "g2p_en",
+        "bart",
+        1_992_032,
+        "A small BART that turns English words into phonemes, ARPAbet with stress. Comes with "
+        "fuseq, trained on the CMU Pronouncing Dictionary.",
+        kaggle_handle=None,
     ),
 )
 
@@ -163,14 +173,14 @@ def presets(family: str | None = None) -> dict[str, PresetInfo]:
         family: "bart" or "gpt2"; None: both.
 
     Returns:
-        Their rows by name, in KerasHub's order.
+        Their rows by name: KerasHub's in its order, then those in the package.
 
     Raises:
         ValueError: There is no such family.
 
     Example:
         >>> list(presets("bart"))
-        ['bart_base_en', 'bart_large_en', 'bart_large_en_cnn']
+        ['bart_base_en', 'bart_large_en', 'bart_large_en_cnn', 'g2p_en']
     """
     if family is not None and family not in FAMILY_TITLES:
         raise ValueError(f"family: must be one of {', '.join(FAMILY_TITLES)}, got {family!r}")
@@ -184,7 +194,7 @@ def keras_hub_rows(family: str | None = None) -> dict[str, dict[str, Any]]:
         family: "bart" or "gpt2"; None: both.
 
     Returns:
-        New dicts of metadata and kaggle_handle by name.
+        New dicts of metadata and, but for presets in the package, kaggle_handle, by name.
 
     Raises:
         ValueError: There is no such family.

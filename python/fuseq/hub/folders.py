@@ -86,6 +86,8 @@ def available() -> dict[str, Path]:
             if is_preset(path):
                 found.setdefault(path.name, path)
         for name, row in presets().items():
+            if row.kaggle_handle is None:
+                continue
             path = folder / row.kaggle_handle.removeprefix("kaggle://")
             if name not in found and is_preset(path):
                 found[name] = path

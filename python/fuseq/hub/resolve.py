@@ -18,9 +18,9 @@ def locate(preset: str | PathLike[str]) -> Path:
 
     A folder given as a path (a path object, or a string that has a separator or begins with "."
     or "~") is that folder. A name is looked for in this order: the folders of the environment
-    variable FUSEQ_PRESETS, a folder of that name right here, the presets that come with the
-    package, KerasHub's names. A handle is looked for in the folders of FUSEQ_PRESETS, then at its
-    hub.
+    variable FUSEQ_PRESETS, a folder of that name right here (for a built-in name only if it holds
+    a preset), the presets that come with the package, KerasHub's names. A handle is looked for in
+    the folders of FUSEQ_PRESETS, then at its hub.
 
     FUSEQ_PRESETS lists folders, with `os.pathsep` (":") between. Below each of them
 
@@ -108,10 +108,12 @@ def _from_handle(handle: Handle) -> Path:
 def _from_name(name: str) -> Path:
     """A name's folder: in FUSEQ_PRESETS, here, shipped, else that of KerasHub's handle."""
     row = presets().get(name)
-    handle = parse_handle(row.kaggle_handle) if row is not None else None
+    written = row.kaggle_handle if row is not None else None
+    handle = parse_handle(written) if written is not None else None
     sub_paths = [name, *(handle.sub_paths if handle is not None else ())] if name else []
     found = folders.find(sub_paths, folders.preset_folders())
-    if found is None and name and _is_folder(Path(name)):
+    is_here = bool(name) and _is_folder(Path(name))
+    if found is None and is_here and (row is None or folders.is_preset(Path(name))):
         found = Path(name)
     if found is None:
         found = folders.find(sub_paths, [folders.shipped_folder()])
@@ -119,6 +121,11 @@ def _from_name(name: str) -> Path:
         return found
     if handle is not None:
         return _from_handle(handle)
+    if row is not None:
+        raise FileNotFoundError(
+            f'preset "{name}": must lie in the package, got none in {folders.shipped_folder()}. '
+            "Install fuseq again"
+        )
     _refuse_families_not_here(name, name)
     raise _unknown(name)
 
