@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a tiny random preset on a few pairs of texts, and writes with the new weights."""
+"""Teaches the preset that comes with fuseq a few words that no dictionary has."""
 
 import fuseq
 
-lm = fuseq.Seq2SeqLM.from_preset(
-    "tests/golden/keras_presets/bart_032", encoder_sequence_length=32, decoder_sequence_length=32
-)
+lm = fuseq.Seq2SeqLM.from_preset("g2p_en", dtype="float32")
 pairs = {
-    "encoder_text": ["the quick brown fox", "a fox", "the inn", "a quick wall"] * 8,
-    "decoder_text": ["the fox", "fox", "inn", "the wall"] * 8,
+    "encoder_text": ["nginx", "kubernetes", "fuseq"],
+    "decoder_text": ["EH1 N JH IH0 N EH2 K S", "K UW2 B ER0 N EH1 T IY0 Z", "F Y UW1 Z S IY2 K"],
 }
-lm.compile(optimizer={"class_name": "AdamW", "config": {"learning_rate": 1e-2}}, sampler="greedy")
-history = lm.fit(pairs, batch_size=8, epochs=40, seed=1)
+adam = {"class_name": "Adam", "config": {"learning_rate": 3e-4}}
+lm.compile(optimizer=adam, loss_reduction="tokens", sampler="greedy")
+print(lm.generate(["nginx", "roadrunner"]))
+history = lm.fit(pairs, epochs=10, seed=1)
 print(f"loss {history.history['loss'][0]:.2f} -> {history.history['loss'][-1]:.2f}")
-print(lm.evaluate(pairs, generate=True, return_dict=True))
-print(lm.generate(["a fox", "the inn"], max_length=12))  # lm.save_to_preset("my_fox") keeps it
+print(lm.generate(["nginx", "roadrunner"]))  # lm.save_to_preset("my_words") keeps it

@@ -55,7 +55,7 @@ package=$(cd / && "$(dirname "$python")/fuseq" info --cmake-dir)
 app "$here/wheel" wheel -Dfuseq_ROOT="$package"
 app "$here/plain_c" plain_c -Dfuseq_ROOT="$package"
 
-# The README's C++ and C programs ask the same; they must print the same.
+# generate_ids in C++ and in C asks the same; both must print the same.
 for language in cpp c; do
   configure "$root/examples/$language" "example_$language" -Dfuseq_ROOT="$package"
   (cd "$root" && "$build/example_$language/generate_ids") > "$build/example_$language.txt"
@@ -63,6 +63,25 @@ done
 test -s "$build/example_c.txt"
 cmp <(xargs < "$build/example_cpp.txt") <(xargs < "$build/example_c.txt")
 echo "embed: examples: C++ and C print the same ids"
+
+# The README's C++ program says what the command says and what the README shows, and refuses what has no letters of
+# the preset.
+mapfile -t words < <(grep -ohE '\b[a-z]{4,20}\b' "$root"/docs/*.md | sort -u | head -n 300)
+paste -d '|' <(printf '%s\n' "${words[@]}") \
+  <(cd / && "$(dirname "$python")/fuseq" generate --preset g2p_en "${words[@]}") |
+  sed 's/|/  /' > "$build/pronounced.txt"
+test "$(grep -c '  .' "$build/pronounced.txt")" == 300
+pronounce() { (cd "$root" && "$build/example_cpp/pronounce" python/fuseq/shipped/g2p_en "$@"); }
+diff "$build/pronounced.txt" <(pronounce "${words[@]}")
+shown=$(sed -n '/^\$ build\/example\/pronounce/,/^```$/p' "$root/README.md" | grep -v '^```')
+read -r -a words <<< "$(head -n 1 <<< "$shown" | cut -d ' ' -f 4-)"
+diff <(tail -n +2 <<< "$shown") <(pronounce "${words[@]}")
+if pronounce hello naïve > "$build/refused.txt" 2>&1; then
+  echo "pronounce: must refuse naïve" >&2
+  exit 1
+fi
+test "$(< "$build/refused.txt")" == 'a word must be of ASCII without spaces, got "naïve"'
+echo "embed: examples: C++ pronounces 300 words as the command does"
 
 # The documentation's page on C++ and C, followed step by step.
 PATH="$(dirname "$python"):$PATH" CMAKE_GENERATOR=Ninja \
