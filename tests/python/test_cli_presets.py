@@ -188,7 +188,7 @@ def test_presets_lists_built_in_names_and_those_of_folders(
     assert call("presets") == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     for name, row in hub.presets().items():
-        assert (row.kaggle_handle or "shipped/g2p_en") in rows[name]
+        assert (row.kaggle_handle or "in the package") in rows[name]
         assert row.description in rows[name]
     assert rows["bart_base_en"].split()[1] == "139M"
 
@@ -207,6 +207,8 @@ def test_presets_lists_built_in_names_and_those_of_folders(
     assert found["gpt2_base_en"]["parameters"] == 124_439_808
     assert found["bart_large_en"]["location"] == str(handle)
     assert found["bart_base_en"]["source"] == "kaggle"
+    assert found["g2p_en"]["source"] == "shipped"
+    assert found["g2p_en"]["location"] == str(hub.locate("g2p_en"))
     assert call("presets") == 0
     assert f"mine                            -  {tmp_path / 'mine'}" in capsys.readouterr().out
 

@@ -48,7 +48,7 @@ def run(words: Sequence[str]) -> int:
             print(json_line(asdict(entry)))
         return 0
     rows = [
-        (entry.name, _short(entry.parameters), entry.location, entry.description)
+        (entry.name, _short(entry.parameters), _place(entry), entry.description)
         for entry in entries
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -82,6 +82,10 @@ def _source(folder: Path | None) -> str:
     if folder is None:
         return "kaggle"
     return "shipped" if shipped_folder() in folder.parents else "FUSEQ_PRESETS"
+
+
+def _place(entry: _Entry) -> str:
+    return "in the package" if entry.source == "shipped" else entry.location
 
 
 def _short(count: int | None) -> str:
