@@ -4,9 +4,9 @@
 from collections.abc import Iterable
 
 import fuseq
+from tokenizers.pre_tokenizers import ByteLevel
 
-MAX_LENGTH = 64  # tokens; the longest word of the dictionary has 28 letters, of what is longer the
-# end is cut off
+MAX_LENGTH = 64  # tokens of a word, and of a pronunciation; the end of what is longer is cut off
 
 _SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _SPACE = "Ġ"  # how byte-pair vocabularies write it
@@ -27,7 +27,8 @@ def make_tokenizer(phonemes: Iterable[str]) -> fuseq.models.BartTokenizer:
     names = sorted(set(phonemes))
     pairs = [name for name in names if len(name) == 2]
     merges = [" ".join(name) for name in pairs] + [f"{_SPACE} {name}" for name in names]
-    pieces = [*_SPECIAL_TOKENS, *_letters_of_bytes(), *(merge.replace(" ", "") for merge in merges)]
+    letters = sorted(ByteLevel.alphabet())  # one for each byte
+    pieces = [*_SPECIAL_TOKENS, *letters, *(merge.replace(" ", "") for merge in merges)]
     vocabulary = {piece: id for id, piece in enumerate(pieces)}
     return fuseq.models.BartTokenizer(vocabulary, merges)
 
@@ -69,10 +70,3 @@ def make_model(
         tokenizer, encoder_sequence_length=MAX_LENGTH, decoder_sequence_length=MAX_LENGTH
     )
     return fuseq.models.BartSeq2SeqLM(backbone, preprocessor)
-
-
-def _letters_of_bytes() -> list[str]:
-    """The 256 letters that stand for bytes: printable ones for themselves, the rest from U+0100."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(0x100 + i) for i in range(len(others))]

@@ -81,8 +81,7 @@ def make_model(
 def _draw_weights(lm: fuseq.models.BartSeq2SeqLM, seed: int) -> None:
     """Draws the weights anew, from a seed, as wide as each layer asks for (Xavier).
 
-    A new backbone has BART's deviation, 0.02, in all layers. It suits a width of 1024; with it, a
-    narrow model is slow to start learning.
+    A new backbone has BART's deviation, 0.02, in all layers, however wide they are.
     """
     import torch
 
