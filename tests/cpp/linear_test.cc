@@ -38,7 +38,7 @@ std::string describe(int64_t N, int64_t I, int64_t O, CpuIsa isa, int threads) {
 }
 
 class Linear : public testing::TestWithParam<DType> {};
-INSTANTIATE_TEST_SUITE_P(Dtypes, Linear, testing::Values(DType::f32, DType::bf16),
+INSTANTIATE_TEST_SUITE_P(Dtypes, Linear, testing::Values(DType::f32, DType::bf16, DType::i8),
                          [](const auto& instance) { return std::string(name(instance.param)); });
 
 TEST_P(Linear, equals_the_reference_and_itself_on_any_threads_and_instruction_set) {
@@ -72,10 +72,11 @@ TEST_P(Linear, equals_the_reference_and_itself_on_any_threads_and_instruction_se
                 << describe(N, I, O, isa, threads);
           }
           ASSERT_TRUE(y.gaps_are_whole());
-          // float32 has one result for all vector sets; else each set has one for all threads.
+          // int8 has one result, float32 one for all vector sets; else each set has one for all
+          // threads.
           const bool is_new =
-              firsts.empty() ||
-              (threads == 1 && (GetParam() == DType::bf16 || isa == CpuIsa::portable));
+              firsts.empty() || (threads == 1 && GetParam() != DType::i8 &&
+                                 (GetParam() == DType::bf16 || isa == CpuIsa::portable));
           if (is_new) firsts.push_back(y);
           ASSERT_TRUE(same_bits(firsts.back(), y)) << describe(N, I, O, isa, threads);
         }
@@ -132,7 +133,7 @@ TEST_P(Linear, fuses_activation_gate_and_residual) {
             ASSERT_LE(largest_difference(y, expected), 2 * tolerance(I))
                 << describe(N, I, O, isa, 1);
             if (isa == instruction_sets().front()) first = y;
-            if (isa == CpuIsa::avx2 && GetParam() == DType::f32) {
+            if (isa == CpuIsa::avx2 && GetParam() != DType::bf16) {
               ASSERT_TRUE(same_bits(first, y));
             }
           }
@@ -175,21 +176,64 @@ TEST_P(Linear, carries_infinities_and_nan) {
     Matrix x(1, I, 2), y(1, O, 3);
     x.begin(0)[0] = INFINITY;
     linear(ctx, {.x = x.view(), .w = &w, .y = y.view()});
-    for (int64_t o = 0; o < O; ++o) EXPECT_TRUE(std::isinf(y.begin(0)[o]));
+    for (int64_t o = 0; o < O; ++o) {
+      const float value = y.begin(0)[o];
+      EXPECT_TRUE(GetParam() == DType::i8 ? std::isnan(value) : std::isinf(value));
+    }
+  }
+}
+
+TEST(LinearInt8, is_exact_where_sums_are_largest) {
+  const int64_t I = PackedMatrix::kMaxInt8Inputs, O = 33;
+  for (const float sign : {1.0f, -1.0f}) {
+    Matrix w(O, I, 1);
+    std::fill(w.values.begin(), w.values.end(), sign * 0.5f);
+    const PackedMatrix matrix = packed(DType::i8, w);
+    for (const CpuIsa isa : instruction_sets()) {
+      Context ctx = context_of(isa, 1);
+      for (const int64_t N : {1, 13}) {
+        Matrix x(N, I, 2), y(N, O, 3);
+        std::fill(x.values.begin(), x.values.end(), 2.0f);
+        linear(ctx, {.x = x.view(), .w = &matrix, .y = y.view()});
+        for (int64_t n = 0; n < N; ++n) {
+          for (int64_t o = 0; o < O; ++o) {
+            ASSERT_NEAR(y.begin(n)[o], sign * static_cast<float>(I), 0.05f) << name(isa);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(LinearInt8, rows_of_zeros_and_of_tiny_numbers_give_the_bias) {
+  const int64_t I = 70, O = 40;
+  const PackedMatrix w = packed(DType::i8, Matrix(O, I, 1));
+  const std::vector<float> bias = random_floats(2, O);
+  for (const CpuIsa isa : instruction_sets()) {
+    Context ctx = context_of(isa, 1);
+    Matrix x(2, I, 2), y(2, O, 3);
+    std::fill(x.begin(0), x.begin(0) + I, 0.0f);
+    std::fill(x.begin(1), x.begin(1) + I, 1e-38f);
+    linear(ctx, {.x = x.view(), .w = &w, .bias = vector_view(bias), .y = y.view()});
+    for (int64_t n = 0; n < 2; ++n) {
+      for (int64_t o = 0; o < O; ++o) EXPECT_EQ(y.begin(n)[o], bias[static_cast<size_t>(o)]);
+    }
   }
 }
 
 TEST(LinearMemory, a_second_pass_allocates_nothing) {
-  const PackedMatrix w = packed(DType::f32, Matrix(96, 80, 1));
-  Context ctx = context_of(CpuIsa::automatic, 2);
-  for (const int64_t N : {1, 8, 64}) {
-    const Matrix x(N, 80, 2);
-    Matrix y(N, 96, 3);
-    const LinearArgs args{.x = x.view(), .w = &w, .y = y.view()};
-    linear(ctx, args);
-    const uint64_t before = num_allocations();
-    linear(ctx, args);
-    EXPECT_EQ(num_allocations(), before);
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
+    const PackedMatrix w = packed(dtype, Matrix(96, 80, 1));
+    Context ctx = context_of(CpuIsa::automatic, 2);
+    for (const int64_t N : {1, 8, 64}) {
+      const Matrix x(N, 80, 2);
+      Matrix y(N, 96, 3);
+      const LinearArgs args{.x = x.view(), .w = &w, .y = y.view()};
+      linear(ctx, args);
+      const uint64_t before = num_allocations();
+      linear(ctx, args);
+      EXPECT_EQ(num_allocations(), before);
+    }
   }
 }
 

@@ -2,9 +2,12 @@
 // PackedMatrix, pack and unpack.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/half.h"
@@ -136,13 +139,114 @@ TEST(Unpack, gives_back_every_bit) {
   }
 }
 
-TEST(Pack, one_thread_and_many_write_the_same_bytes) {
+TEST(Pack, one_thread_and_many_write_the_same_bytes_on_every_instruction_set) {
   const Matrix w(1000, 515, 1);
-  PackedMatrix one(DType::bf16, 1000, 515), many(DType::bf16, 1000, 515);
-  Context single = context_of(CpuIsa::automatic, 1), team = context_of(CpuIsa::automatic, 7);
-  pack(single, w.view(), one);
-  pack(team, w.view(), many);
-  EXPECT_EQ(std::memcmp(one.data(), many.data(), static_cast<size_t>(one.num_bytes())), 0);
+  for (const DType dtype : {DType::bf16, DType::i8}) {
+    PackedMatrix first(dtype, 1000, 515);
+    Context single = context_of(CpuIsa::automatic, 1);
+    pack(single, w.view(), first);
+    for (const CpuIsa isa : instruction_sets()) {
+      PackedMatrix many(dtype, 1000, 515);
+      Context team = context_of(isa, 7);
+      pack(team, w.view(), many);
+      EXPECT_EQ(std::memcmp(first.data(), many.data(), static_cast<size_t>(first.num_bytes())), 0);
+    }
+  }
+}
+
+/// int8 by the definition: each output's largest weight becomes 127.
+void expect_int8(const PackedMatrix& matrix, const Matrix& w, int64_t first_row) {
+  const auto* numbers = static_cast<const int8_t*>(matrix.data());
+  for (int64_t row = 0; row < w.rows; ++row) {
+    float most = 0;
+    for (int64_t i = 0; i < w.columns; ++i) most = std::max(most, std::abs(w.begin(row)[i]));
+    const int64_t output = first_row + row;
+    ASSERT_EQ(matrix.scales()[output], most / 127);
+    int32_t sum = 0;
+    int largest = 0;
+    for (int64_t i = 0; i < w.columns; ++i) {
+      const int64_t at = output / 32 * matrix.panel_size() + (i / 4 * 32 + output % 32) * 4 + i % 4;
+      ASSERT_EQ(numbers[at], std::nearbyint(w.begin(row)[i] * (127 / most))) << output << " " << i;
+      sum += numbers[at];
+      largest = std::max(largest, std::abs(int{numbers[at]}));
+    }
+    ASSERT_EQ(largest, 127);
+    ASSERT_EQ(matrix.sums()[output], 128 * sum);
+  }
+}
+
+TEST(Pack, int8_is_the_nearest_whole_number_of_127th_parts) {
+  for (const CpuIsa isa : instruction_sets()) {
+    Context ctx = context_of(isa, 2);
+    for (const int64_t O : kSizes) {
+      for (const int64_t I : kSizes) {
+        const Matrix w(O, I, I + 3, 1), more(5, I, 2);
+        PackedMatrix matrix(DType::i8, O + 5, I);
+        pack(ctx, more.view(), matrix, O);
+        pack(ctx, w.view(), matrix);
+        expect_int8(matrix, w, 0);
+        expect_int8(matrix, more, O);
+        // The same from a matrix whose outputs lie side by side.
+        Matrix turned(I, O, 3);
+        for (int64_t o = 0; o < O; ++o) {
+          for (int64_t i = 0; i < I; ++i) turned.begin(i)[o] = w.begin(o)[i];
+        }
+        PackedMatrix again(DType::i8, O + 5, I);
+        pack(ctx, more.view(), again, O);
+        pack(ctx, {turned.values.data(), DType::f32, {O, I}, {1, O}}, again);
+        ASSERT_EQ(std::memcmp(matrix.data(), again.data(), static_cast<size_t>(matrix.num_bytes())),
+                  0);
+        // Numbers, scales and sums of what is not there are zeros.
+        for (int64_t o = O + 5; o < matrix.num_panels() * 32; ++o) {
+          ASSERT_EQ(matrix.scales()[o], 0);
+          ASSERT_EQ(matrix.sums()[o], 0);
+          for (int64_t i = 0; i < I; ++i) ASSERT_EQ(ref::element(matrix, o, i), 0);
+        }
+        for (int64_t o = 0; o < O; ++o) {
+          for (int64_t i = I; i < (I + 3) / 4 * 4; ++i) ASSERT_EQ(ref::element(matrix, o, i), 0);
+        }
+      }
+    }
+  }
+}
+
+TEST(Unpack, int8_gives_floats_that_pack_into_the_same_numbers) {
+  Context ctx = make();
+  for (const int64_t O : kSizes) {
+    for (const int64_t I : {1, 3, 64, 130}) {
+      PackedMatrix matrix(DType::i8, O, I), again(DType::i8, O, I);
+      pack(ctx, Matrix(O, I, 1).view(), matrix);
+      Tensor out(DType::f32, {O, I});
+      unpack(ctx, matrix, out.view());
+      for (int64_t o = 0; o < O; ++o) {
+        for (int64_t i = 0; i < I; ++i) {
+          ASSERT_EQ(out.as<float>()[o * I + i], ref::element(matrix, o, i));
+        }
+      }
+      pack(ctx, out.view(), again);
+      ASSERT_EQ(std::memcmp(matrix.data(), again.data(),
+                            static_cast<size_t>(matrix.num_panels() * matrix.panel_size())),
+                0);
+    }
+  }
+}
+
+TEST(Pack, an_int8_matrix_may_lie_in_memory_of_someone_else) {
+  Context ctx = make();
+  PackedMatrix own(DType::i8, 40, 9);
+  pack(ctx, Matrix(40, 9, 1).view(), own);
+  const auto owner = std::make_shared<int>(1);
+  {
+    const PackedMatrix elsewhere(owner, static_cast<const int8_t*>(std::as_const(own).data()),
+                                 own.scales(), own.sums(), 40, 9);
+    EXPECT_EQ(owner.use_count(), 2);
+    EXPECT_EQ(elsewhere.num_bytes(), own.num_bytes());
+    EXPECT_EQ(ref::element(elsewhere, 39, 8), ref::element(own, 39, 8));
+    PackedMatrix copy = elsewhere;
+    expect_error(ErrorKind::value, "pack: matrix must own its memory",
+                 [&] { pack(ctx, Matrix(40, 9, 1).view(), copy); });
+  }
+  EXPECT_EQ(owner.use_count(), 1);
 }
 
 TEST(Pack, takes_empty_matrices) {
@@ -168,14 +272,16 @@ TEST(Pack, names_what_is_wrong) {
                [&] { pack(ctx, {data.data(), DType::f32, {4, 4}}, matrix, -1); });
   expect_error(ErrorKind::type, "pack: w must be float32, float16 or bfloat16, got int8",
                [&] { pack(ctx, {data.data(), DType::i8, {6, 4}}, matrix); });
-  expect_error(ErrorKind::type, "unpack: w must be float32 as the matrix is, got bfloat16",
+  expect_error(ErrorKind::type, "unpack: w must be float32 for a matrix of float32, got bfloat16",
                [&] { unpack(ctx, matrix, {data.data(), DType::bf16, {6, 4}}); });
   expect_error(ErrorKind::value, "unpack: w must be dense",
                [&] { unpack(ctx, matrix, {data.data(), DType::f32, {6, 4}, {8, 1}}); });
-  expect_error(ErrorKind::type, "PackedMatrix: dtype must be float32 or bfloat16, got int64",
+  expect_error(ErrorKind::type, "PackedMatrix: dtype must be float32, bfloat16 or int8, got int64",
                [&] { PackedMatrix(DType::i64, 1, 1); });
   expect_error(ErrorKind::value, "PackedMatrix: outputs and inputs must not be negative",
                [&] { PackedMatrix(DType::f32, -1, 1); });
+  expect_error(ErrorKind::value, "inputs of an int8 matrix must be at most 65536, got 65537",
+               [&] { PackedMatrix(DType::i8, 1, 65537); });
   expect_error(ErrorKind::value, "at most 2^48",
                [&] { PackedMatrix(DType::f32, int64_t{1} << 40, int64_t{1} << 40); });
 }

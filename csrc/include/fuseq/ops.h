@@ -53,45 +53,67 @@ FUSEQ_API void rms_norm(Context& ctx, ConstView x, ConstView gamma, float eps, V
 
 /// A matrix [O, I] in the engine's one packed layout: panels of 32 outputs, inputs outermost inside
 /// a panel, so that a product streams the weights once and needs no horizontal sums. float32 panels
-/// are [I][32]; bfloat16 panels are [ceil(I / 2)][32][2]. Outputs past O and an odd last input are
-/// zeros.
+/// are [I][32]; bfloat16 panels are [ceil(I / 2)][32][2]; int8 panels are [ceil(I / 4)][32][4],
+/// with a float32 scale for each output: weight = number * scale, numbers in [-127, 127]. Outputs
+/// past O and inputs past I are zeros.
 class FUSEQ_API PackedMatrix {
  public:
   static constexpr int64_t kPanel = 32;
+  /// Inputs of an int8 matrix at most: sums of more products might not fit int32.
+  static constexpr int64_t kMaxInt8Inputs = 65536;
 
   PackedMatrix() = default;
-  /// Zeros of shape [outputs, inputs]. dtype is f32 or bf16, else Error(type).
+  /// Zeros of shape [outputs, inputs]. dtype is f32, bf16 or i8, else Error(type).
   PackedMatrix(DType dtype, int64_t outputs, int64_t inputs);
+  /// An int8 matrix that lies somewhere else, in a mapped file for instance; `owner` keeps it
+  /// there. `panels` has num_panels() * panel_size() bytes; `scales` and `sums` have one entry for
+  /// each of num_panels() * 32 outputs, a sum being 128 times the sum of the output's numbers.
+  PackedMatrix(std::shared_ptr<const void> owner, const int8_t* panels, const float* scales,
+               const int32_t* sums, int64_t outputs, int64_t inputs);
 
   [[nodiscard]] DType dtype() const noexcept { return dtype_; }
   [[nodiscard]] int64_t outputs() const noexcept { return outputs_; }
   [[nodiscard]] int64_t inputs() const noexcept { return inputs_; }
   [[nodiscard]] int64_t num_panels() const noexcept { return (outputs_ + kPanel - 1) / kPanel; }
+  /// Inputs that share a 32-bit word of a panel.
+  [[nodiscard]] int64_t word_inputs() const noexcept {
+    return dtype_ == DType::i8 ? 4 : dtype_ == DType::bf16 ? 2 : 1;
+  }
+  /// Words of a panel for each output.
+  [[nodiscard]] int64_t steps() const noexcept {
+    return (inputs_ + word_inputs() - 1) / word_inputs();
+  }
   /// Elements of one panel.
-  [[nodiscard]] int64_t panel_size() const noexcept {
-    return kPanel * (dtype_ == DType::bf16 ? (inputs_ + 1) / 2 * 2 : inputs_);
-  }
-  [[nodiscard]] int64_t num_bytes() const noexcept {
-    return num_panels() * panel_size() * static_cast<int64_t>(size_of(dtype_));
-  }
-  [[nodiscard]] const void* data() const noexcept { return data_.get(); }
-  [[nodiscard]] void* data() noexcept { return data_.get(); }
-  [[nodiscard]] bool empty() const noexcept { return data_ == nullptr; }
+  [[nodiscard]] int64_t panel_size() const noexcept { return kPanel * steps() * word_inputs(); }
+  /// Bytes of the panels, and of the scales and sums of int8.
+  [[nodiscard]] int64_t num_bytes() const noexcept;
+  [[nodiscard]] const void* data() const noexcept { return panels_; }
+  /// Null where the matrix lies in memory of someone else.
+  [[nodiscard]] void* data() noexcept { return is_own_ ? const_cast<void*>(panels_) : nullptr; }
+  /// [num_panels() * 32] of int8; null otherwise.
+  [[nodiscard]] const float* scales() const noexcept { return scales_; }
+  [[nodiscard]] const int32_t* sums() const noexcept { return sums_; }
+  [[nodiscard]] bool empty() const noexcept { return panels_ == nullptr; }
 
  private:
-  std::shared_ptr<void> data_;
+  std::shared_ptr<const void> owner_;
+  const void* panels_ = nullptr;
+  const float* scales_ = nullptr;
+  const int32_t* sums_ = nullptr;
+  bool is_own_ = false;
   DType dtype_ = DType::f32;
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
 };
 
 /// Packs w [rows, I] (f32, f16 or bf16; any strides) into rows first_row ... of `matrix`, rounding
-/// to its dtype. Several matrices of one input are packed into one so that one product serves them
-/// all (q k v).
+/// to its dtype; in int8 the largest weight of an output becomes 127 or -127. Several matrices of
+/// one input are packed into one so that one product serves them all (q k v). Throws Error(value)
+/// for a matrix in memory of someone else.
 FUSEQ_API void pack(Context& ctx, ConstView w, PackedMatrix& matrix, int64_t first_row = 0);
 
 /// The natural layout again: rows first_row ... of `matrix` into w [rows, I], dense, of the
-/// matrix's dtype.
+/// matrix's dtype; of int8 the float32 products of numbers and scales.
 FUSEQ_API void unpack(Context& ctx, const PackedMatrix& matrix, View w, int64_t first_row = 0);
 
 /// y = act(x W^T + bias) * gate + residual, absent terms left out.
@@ -105,7 +127,9 @@ struct LinearArgs {
   View y{};              ///< [N, O] f32; rows may be strided; must not overlap x
 };
 
-/// With a bfloat16 matrix the inputs are rounded to bfloat16; sums stay in float32.
+/// With a bfloat16 matrix the inputs are rounded to bfloat16; sums stay in float32. With an int8
+/// matrix each row of x becomes whole numbers in [-127, 127] and one scale; sums are exact. A row
+/// that holds an infinity or NaN then gives NaN.
 /// Throws Error(value) for a wrong shape, Error(type) for a wrong dtype.
 FUSEQ_API void linear(Context& ctx, const LinearArgs& args);
 

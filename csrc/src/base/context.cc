@@ -18,9 +18,12 @@ std::unique_ptr<Context::Impl> make_impl(const ContextOptions& options) {
   const int num_threads = resolve_num_threads(options.num_threads);
   const CpuIsa isa = resolve_cpu_isa(options.cpu_isa);
   const bool has_bf16_dot = isa == CpuIsa::avx512 && cpu_features().avx512_bf16;
+  const bool has_vnni = (isa == CpuIsa::avx512 && cpu_features().avx512_vnni) ||
+                        (isa == CpuIsa::avx2 && cpu_features().avx_vnni);
   return std::unique_ptr<Context::Impl>(new Context::Impl{.device = options.device,
                                                           .isa = isa,
                                                           .has_bf16_dot = has_bf16_dot,
+                                                          .has_vnni = has_vnni,
                                                           .team = ThreadTeam(num_threads),
                                                           .arena = {}});
 }

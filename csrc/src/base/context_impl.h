@@ -12,6 +12,7 @@ struct Context::Impl {
   Device device;
   CpuIsa isa;         ///< resolved: never automatic
   bool has_bf16_dot;  ///< AVX512_BF16 is there and isa is avx512
+  bool has_vnni;      ///< the dot product of bytes is there for the vectors of isa
   ThreadTeam team;
   Arena arena;
 };

@@ -42,8 +42,9 @@ CpuFeatures detect() noexcept {
   features.avx512 = features.avx2 && (state & kZmm) == kZmm &&  //
                     bit(ebx, 16) && bit(ebx, 17) && bit(ebx, 30) && bit(ebx, 31);
   features.avx512_vnni = features.avx512 && bit(ecx, 11);
-  features.avx512_bf16 =
-      features.avx512 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && bit(eax, 5);
+  if (!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) return features;
+  features.avx_vnni = features.avx2 && bit(eax, 4);
+  features.avx512_bf16 = features.avx512 && bit(eax, 5);
   return features;
 }
 

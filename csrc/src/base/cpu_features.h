@@ -13,6 +13,7 @@ struct CpuFeatures {
   bool avx512 = false;  ///< F, BW, VL and DQ, enabled by the system
   bool avx512_bf16 = false;
   bool avx512_vnni = false;
+  bool avx_vnni = false;  ///< the same on AVX2's registers
 };
 
 [[nodiscard]] const CpuFeatures& cpu_features() noexcept;

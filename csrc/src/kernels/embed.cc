@@ -101,6 +101,7 @@ void embed(Context& ctx, const EmbedArgs& args) {
                             .dtype = packed ? packed->dtype() : args.table.dtype,
                             .packed = packed != nullptr,
                             .panel_size = packed ? packed->panel_size() : 0,
+                            .scales = packed ? packed->scales() : nullptr,
                             .D = D,
                             .scale = args.scale,
                             .positions = args.positions.as<float>(),

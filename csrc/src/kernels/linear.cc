@@ -9,6 +9,7 @@
 #include "fuseq/ops.h"
 #include "kernels/check.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/quantize.h"
 
 namespace fuseq::inline v0 {
 
@@ -19,6 +20,7 @@ constexpr int64_t kRowsPerPass = 960;
 /// Fewer products, or packed elements, than this are done sooner by the caller alone.
 constexpr int64_t kProductsPerThread = 32768;
 constexpr int64_t kPackedPerThread = 4096;
+constexpr int64_t kQuantizedPerThread = 8192;
 
 struct Kernels {
   decltype(&cpu::portable::linear_pack) pack;
@@ -33,9 +35,27 @@ Kernels pick([[maybe_unused]] const Context::Impl& impl,
     return {cpu::avx512::linear_pack_bf16_dot, cpu::avx512::linear_few_bf16_dot,
             cpu::avx512::linear_many_bf16_dot};
   }
+  if (format == cpu::LinearFormat::vnni) {
+    if (impl.isa == CpuIsa::avx512) {
+      return {cpu::avx512::linear_pack_vnni, cpu::avx512::linear_few_vnni,
+              cpu::avx512::linear_many_vnni};
+    }
+    return {cpu::avx2::linear_pack_vnni, cpu::avx2::linear_few_vnni, cpu::avx2::linear_many_vnni};
+  }
 #endif
+  if (format == cpu::LinearFormat::int8) {
+    return {FUSEQ_PICK(impl.isa, linear_pack_int8), FUSEQ_PICK(impl.isa, linear_few_int8),
+            FUSEQ_PICK(impl.isa, linear_many_int8)};
+  }
   return {FUSEQ_PICK(impl.isa, linear_pack), FUSEQ_PICK(impl.isa, linear_few),
           FUSEQ_PICK(impl.isa, linear_many)};
+}
+
+cpu::LinearFormat format_of(const Context::Impl& impl, DType dtype) {
+  using cpu::LinearFormat;
+  if (dtype == DType::i8) return impl.has_vnni ? LinearFormat::vnni : LinearFormat::int8;
+  if (dtype == DType::bf16) return impl.has_bf16_dot ? LinearFormat::bf16_dot : LinearFormat::bf16;
+  return LinearFormat::f32;
 }
 
 void check(const LinearArgs& args) {
@@ -77,6 +97,20 @@ Grid choose_grid(int64_t tiles, int64_t panels, int threads) {
   return best;
 }
 
+/// The rows as int8, in scratch memory.
+void quantize(Context::Impl& impl, cpu::LinearJob& job) {
+  const cpu::QuantizeRows rows{
+      .I = job.I,
+      .x = job.x,
+      .q = impl.arena.take<int8_t>(job.N * cpu::int8_row_bytes(job.I)).data(),
+      .scales = impl.arena.take<float>(job.N).data()};
+  const auto kernel = FUSEQ_PICK(impl.isa, quantize_rows);
+  impl.team.parallel_for(job.N, std::max<int64_t>(1, kQuantizedPerThread / job.I),
+                         [&](int64_t begin, int64_t end) { kernel(rows, begin, end); });
+  job.quantized_x = rows.q;
+  job.x_scales = rows.scales;
+}
+
 /// One pass over at most kRowsPerPass rows.
 void multiply(Context::Impl& impl, cpu::LinearJob& job) {
   const Arena::Scope scope(impl.arena);
@@ -85,6 +119,7 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job) {
   const int64_t panels = (job.O + cpu::kLinearPanel - 1) / cpu::kLinearPanel;
   job.num_tiles = (job.N + tile_rows - 1) / tile_rows;
 
+  if (job.w_scales != nullptr) quantize(impl, job);
   if (job.N == 1 && job.format == cpu::LinearFormat::f32) {
     job.packed_x = const_cast<float*>(job.x.data);  // one row is packed as it lies
   } else {
@@ -131,24 +166,25 @@ void linear(Context& ctx, const LinearArgs& args) {
   check_cpu("linear", ctx.device());
   check(args);
   Context::Impl& impl = ctx.impl();
-  const bool floats = args.w->dtype() == DType::f32;
   const int64_t N = args.x.dim(0);
   const int64_t I = args.w->inputs();
   if (args.w->outputs() == 0) return;
   const int64_t passes = (N + kRowsPerPass - 1) / kRowsPerPass;
   for (int64_t pass = 0; pass < passes; ++pass) {
     const int64_t row = N * pass / passes;
-    cpu::LinearJob job{.format = floats              ? cpu::LinearFormat::f32
-                                 : impl.has_bf16_dot ? cpu::LinearFormat::bf16_dot
-                                                     : cpu::LinearFormat::bf16,
+    cpu::LinearJob job{.format = format_of(impl, args.w->dtype()),
                        .N = N * (pass + 1) / passes - row,
                        .I = I,
                        .O = args.w->outputs(),
-                       .steps = floats ? I : (I + 1) / 2,
+                       .steps = args.w->steps(),
                        .num_tiles = 1,
                        .x = rows_of(args.x, row),
                        .panels = static_cast<const uint32_t*>(args.w->data()),
                        .packed_x = nullptr,
+                       .quantized_x = nullptr,
+                       .x_scales = nullptr,
+                       .w_scales = args.w->scales(),
+                       .w_sums = args.w->sums(),
                        .bias = args.bias.as<float>(),
                        .act = args.act,
                        .gate = rows_of(args.gate, row),

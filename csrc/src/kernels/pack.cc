@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// PackedMatrix, and the ways into its panels and out again.
+// The ways into the panels of a PackedMatrix and out again; int8 is in quantize.cc.
 //
-// A panel of either dtype is a matrix [steps][32] of 32-bit words: a float32 input, or two bfloat16
+// A panel of any dtype is a matrix [steps][32] of 32-bit words: a float32 input, or two bfloat16
 // inputs, of 32 outputs. So packing rows is a transpose of words, done 32 rows x 64 words at a
 // time: what is read are whole cache lines of 32 rows, what is written is 8 KB in one piece.
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
-#include <string_view>
 
 #include "base/context_impl.h"
-#include "base/half.h"
-#include "base/memory.h"
 #include "base/message.h"
 #include "fuseq/ops.h"
 #include "kernels/check.h"
 #include "kernels/cpu/simd/transpose.h"
+#include "kernels/pack_source.h"
 
 namespace fuseq::inline v0 {
 
@@ -28,41 +25,6 @@ constexpr int64_t kStepsPerBlock = 64;
 constexpr int64_t kPanelsPerStripe = 8;
 /// Fewer elements than this are done sooner by the caller alone.
 constexpr int64_t kElementsPerThread = 65536;
-
-/// float16 without branches, so that loops of it become vector code.
-inline float f16_to_float_flat(uint16_t bits) {
-  const uint32_t exponent = (bits >> 10) & 0x1fu;
-  const uint32_t mantissa = bits & 0x3ffu;
-  const uint32_t special =
-      exponent == 0x1fu ? 0x7f800000u | mantissa << 13 : ((exponent + 112u) << 23) | mantissa << 13;
-  const float tiny = static_cast<float>(static_cast<int32_t>(mantissa)) * 0x1p-24f;
-  const uint32_t magnitude = exponent == 0 ? std::bit_cast<uint32_t>(tiny) : special;
-  return std::bit_cast<float>(magnitude | static_cast<uint32_t>(bits & 0x8000u) << 16);
-}
-
-inline uint32_t float_to_bf16_flat(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return (bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded;
-}
-
-/// `count` elements of a source, `stride` apart, as float32.
-void to_floats(const ConstView& source, int64_t offset, int64_t stride, int64_t count, float* out) {
-  const auto each = [=](auto* from, auto convert) {
-    if (stride == 1) {
-      for (int64_t i = 0; i < count; ++i) out[i] = convert(from[i]);
-    } else {
-      for (int64_t i = 0; i < count; ++i) out[i] = convert(from[i * stride]);
-    }
-  };
-  if (source.dtype == DType::f32) {
-    each(source.as<float>() + offset, [](float value) { return value; });
-  } else if (source.dtype == DType::f16) {
-    each(source.as<uint16_t>() + offset, f16_to_float_flat);
-  } else {
-    each(source.as<uint16_t>() + offset, bf16_to_float);
-  }
-}
 
 uint32_t pair_of(float low, float high) {
   return float_to_bf16_flat(low) | float_to_bf16_flat(high) << 16;
@@ -76,7 +38,7 @@ struct Packing {
 
   [[nodiscard]] bool pairs() const { return matrix.dtype() == DType::bf16; }
   /// Words of a panel per output.
-  [[nodiscard]] int64_t steps() const { return matrix.panel_size() / kPanel / (pairs() ? 2 : 1); }
+  [[nodiscard]] int64_t steps() const { return matrix.steps(); }
   [[nodiscard]] uint32_t* panel(int64_t index) const {
     return static_cast<uint32_t*>(matrix.data()) + index * steps() * kPanel;
   }
@@ -167,29 +129,7 @@ void pack_panels(const Packing& job, int64_t begin, int64_t end) {
   }
 }
 
-void check_rows(std::string_view op, std::string_view what, const ConstView& w,
-                const PackedMatrix& matrix, int64_t first_row) {
-  require(w.rank() == 2 && w.dim(1) == matrix.inputs(), op, ": ", what, " must have shape [rows, ",
-          matrix.inputs(), "] to match the matrix, got ", w.shape);
-  require(first_row >= 0 && w.dim(0) <= matrix.outputs() - first_row, op, ": rows must lie in [0, ",
-          matrix.outputs(), "), got ", w.dim(0), " from first_row ", first_row);
-}
-
 }  // namespace
-
-PackedMatrix::PackedMatrix(DType dtype, int64_t outputs, int64_t inputs)
-    : dtype_(dtype), outputs_(outputs), inputs_(inputs) {
-  if (dtype != DType::f32 && dtype != DType::bf16) {
-    fail(ErrorKind::type, "PackedMatrix: dtype must be float32 or bfloat16, got ", name(dtype));
-  }
-  constexpr int64_t kMaxElements = int64_t{1} << 48;
-  require(outputs >= 0 && inputs >= 0 && outputs <= kMaxElements && inputs <= kMaxElements &&
-              (outputs == 0 || inputs <= kMaxElements / outputs),
-          "PackedMatrix: outputs and inputs must not be negative and have a product of at most "
-          "2^48, got ",
-          outputs, " and ", inputs);
-  data_ = allocate_shared_zeros(static_cast<size_t>(std::max<int64_t>(num_bytes(), 1)));
-}
 
 void pack(Context& ctx, ConstView w, PackedMatrix& matrix, int64_t first_row) {
   check_cpu("pack", ctx.device());
@@ -197,7 +137,10 @@ void pack(Context& ctx, ConstView w, PackedMatrix& matrix, int64_t first_row) {
   if (w.dtype != DType::f32 && w.dtype != DType::f16 && w.dtype != DType::bf16) {
     fail(ErrorKind::type, "pack: w must be float32, float16 or bfloat16, got ", name(w.dtype));
   }
+  require(matrix.data() != nullptr,
+          "pack: matrix must own its memory, got one in memory of someone else");
   if (w.shape.num_elements() == 0) return;
+  if (matrix.dtype() == DType::i8) return pack_int8(ctx, w, matrix, first_row);
   const Packing job{w, matrix, first_row};
   const int64_t first_panel = first_row / kPanel;
   const int64_t end_panel = (first_row + w.dim(0) + kPanel - 1) / kPanel;
@@ -210,15 +153,17 @@ void pack(Context& ctx, ConstView w, PackedMatrix& matrix, int64_t first_row) {
 void unpack(Context& ctx, const PackedMatrix& matrix, View w, int64_t first_row) {
   check_cpu("unpack", ctx.device());
   check_rows("unpack", "w", w, matrix, first_row);
-  if (w.dtype != matrix.dtype()) {
-    fail(ErrorKind::type, "unpack: w must be ", name(matrix.dtype()), " as the matrix is, got ",
-         name(w.dtype));
+  const DType natural = matrix.dtype() == DType::i8 ? DType::f32 : matrix.dtype();
+  if (w.dtype != natural) {
+    fail(ErrorKind::type, "unpack: w must be ", name(natural), " for a matrix of ",
+         name(matrix.dtype()), ", got ", name(w.dtype));
   }
   require(w.is_dense(), "unpack: w must be dense, got strides");
   const int64_t I = matrix.inputs();
   if (w.shape.num_elements() == 0) return;
+  if (matrix.dtype() == DType::i8) return unpack_int8(ctx, matrix, w, first_row);
   const bool pairs = matrix.dtype() == DType::bf16;
-  const int64_t steps = matrix.panel_size() / kPanel / (pairs ? 2 : 1);
+  const int64_t steps = matrix.steps();
   const auto* words = static_cast<const uint32_t*>(matrix.data());
 
   // Blocks of up to 32 rows of the result, whose first lane lies anywhere in a panel.

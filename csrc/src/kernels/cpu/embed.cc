@@ -11,13 +11,21 @@ namespace {
 
 constexpr int64_t kPanel = 32;
 
-/// Row `id` of panels of float32 [D][32] or bfloat16 [ceil(D / 2)][32][2].
+/// Row `id` of panels of float32 [D][32], bfloat16 [ceil(D / 2)][32][2] or int8 [ceil(D /
+/// 4)][32][4].
 void gather_row(const EmbedRows& args, int64_t id, float* x) {
   const int64_t panel = id / kPanel * args.panel_size;
   const int64_t lane = id % kPanel;
   if (args.dtype == DType::f32) {
     const float* p = static_cast<const float*>(args.table) + panel + lane;
     for (int64_t i = 0; i < args.D; ++i) x[i] = p[i * kPanel];
+    return;
+  }
+  if (args.dtype == DType::i8) {
+    const int8_t* p = static_cast<const int8_t*>(args.table) + panel + 4 * lane;
+    for (int64_t i = 0; i < args.D; ++i) {
+      x[i] = static_cast<float>(p[i / 4 * 4 * kPanel + i % 4]) * args.scales[id];
+    }
     return;
   }
   const uint16_t* p = static_cast<const uint16_t*>(args.table) + panel + 2 * lane;

@@ -14,9 +14,10 @@ struct EmbedRows {
   const int32_t* position_rows;  ///< null without positions
   const int32_t* type_ids;       ///< null: all 0
   const void* table;             ///< rows of D elements, or panels
-  DType dtype;                   ///< f32 or bf16
+  DType dtype;                   ///< f32, bf16 or, packed only, int8
   bool packed;
-  int64_t panel_size;  ///< elements of a panel
+  int64_t panel_size;   ///< elements of a panel
+  const float* scales;  ///< of int8 rows
   int64_t D;
   float scale;
   const float* positions;  ///< null: none

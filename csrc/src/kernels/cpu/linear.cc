@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear on float32 panels, and on bfloat16 panels widened to float32.
+// linear on float32 panels, and on bfloat16 panels widened to float32; the end of all tiles.
 #include "kernels/cpu/linear.h"
 
 #include "kernels/cpu/linear_tile.h"
@@ -11,6 +11,8 @@ namespace {
 struct F32 {
   using X = float;
   using Weights = f32x16;
+  using Sum = f32x16;
+  using Number = float;
   static constexpr int kParts = 1;
   static constexpr bool kPlain = true;  // x is packed as it is
 
@@ -27,6 +29,8 @@ struct F32 {
 struct Bf16 {
   using X = float;
   using Weights = f32x16;
+  using Sum = f32x16;
+  using Number = float;
   static constexpr int kParts = 2;
   static constexpr bool kPlain = false;
 
@@ -38,8 +42,9 @@ struct Bf16 {
   [[gnu::always_inline]] static void multiply_add(f32x16& sum, f32x16 w, f32x16 x) {
     sum = fma(w, x, sum);
   }
-  static void pack_row(const float* x, int64_t step, int64_t steps, int64_t inputs, float* to) {
-    const int64_t count = 2 * steps < inputs - 2 * step ? 2 * steps : inputs - 2 * step;
+  static void pack_row(const LinearJob& job, int64_t row, int64_t step, int64_t steps, float* to) {
+    const float* x = job.x.data + row * job.x.stride;
+    const int64_t count = 2 * steps < job.I - 2 * step ? 2 * steps : job.I - 2 * step;
     to[2 * steps - 1] = 0;
     each_vector(count, [&](int64_t i, int64_t n) {
       store_part(to + i, round_bf16(load_part(x + 2 * step + i, n)), n);
@@ -74,9 +79,19 @@ void finish_tile(const LinearJob& job, int64_t first_row, int64_t rows, int64_t 
   const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
   each_vector(outputs, [&](int64_t i, int64_t n) {
     const f32x16 bias = job.bias ? load_part(job.bias + output + i, n) : zeros();
+    const f32x16 scale = job.w_scales ? load(job.w_scales + output + i) : zeros();
+    // vnni multiplied x + 128.
+    const i32x16 excess =
+        job.format == LinearFormat::vnni ? load(job.w_sums + output + i) : i32x16{};
     for (int64_t m = 0; m < rows; ++m) {
       const int64_t row = first_row + m;
-      f32x16 value = load(sums + m * kLinearPanel + i);
+      f32x16 value;
+      if (job.w_scales) {
+        const i32x16 sum = load(reinterpret_cast<const int32_t*>(sums) + m * kLinearPanel + i);
+        value = to_float(sum - excess) * scale * splat(job.x_scales[row]);
+      } else {
+        value = load(sums + m * kLinearPanel + i);
+      }
       if (job.bias) value = value + bias;
       value = activate(job.act, value);
       if (job.gate.data) {

@@ -16,7 +16,14 @@ enum class LinearFormat : uint8_t {
   f32,       ///< a word is one float32 input
   bf16,      ///< two bfloat16 inputs, widened to float32
   bf16_dot,  ///< two bfloat16 inputs, by the dot product of AVX512_BF16
+  int8,      ///< four int8 inputs, widened to int16; sums are int32, as below
+  vnni,      ///< four int8 inputs, by the dot product of AVX512_VNNI or AVX_VNNI
 };
+
+/// 32-bit elements of packed x for a word of a panel.
+[[nodiscard]] constexpr int64_t linear_parts(LinearFormat format) {
+  return format == LinearFormat::bf16 || format == LinearFormat::int8 ? 2 : 1;
+}
 
 /// Outputs of a panel.
 inline constexpr int64_t kLinearPanel = 32;
@@ -35,13 +42,18 @@ struct LinearJob {
   int64_t N;
   int64_t I;
   int64_t O;
-  int64_t steps;      ///< words of a panel per output: I, or half of it
+  int64_t steps;      ///< words of a panel per output: I, or a half or a quarter of it
   int64_t num_tiles;  ///< rows are cut into tiles of nearly equal height
   ConstRows x;
   const uint32_t* panels;
-  /// [tile][step][rows of the tile], one float per step in f32, two in bf16, a pair of bfloat16 in
-  /// bf16_dot.
+  /// [tile][step][part][rows of the tile], parts of 32 bits: one float in f32, two in bf16, a pair
+  /// of bfloat16 in bf16_dot, two pairs of int16 in int8 (inputs 0 2 and 1 3), four uint8 in vnni.
   void* packed_x;
+  /// In int8 and vnni: rows as quantize_rows made them, and the scales and sums of the outputs.
+  const int8_t* quantized_x;
+  const float* x_scales;
+  const float* w_scales;
+  const int32_t* w_sums;
   const float* bias;
   Activation act;
   ConstRows gate;
@@ -53,9 +65,7 @@ struct LinearJob {
     return (steps + kLinearPackSteps - 1) / kLinearPackSteps;
   }
   /// 32-bit elements of packed_x.
-  [[nodiscard]] int64_t packed_size() const {
-    return N * steps * (format == LinearFormat::bf16 ? 2 : 1);
-  }
+  [[nodiscard]] int64_t packed_size() const { return N * steps * linear_parts(format); }
 };
 
 /// Rows of a tile at most.
@@ -69,7 +79,12 @@ struct LinearJob {
 FUSEQ_DECLARE_PER_ISA(void linear_pack(const LinearJob& job, int64_t begin, int64_t end);
                       void linear_few(const LinearJob& job, int64_t begin, int64_t end);
                       void linear_many(const LinearJob& job, int64_t first_tile, int64_t end_tile,
-                                       int64_t first_panel, int64_t end_panel, float* block))
+                                       int64_t first_panel, int64_t end_panel, float* block);
+                      void linear_pack_int8(const LinearJob& job, int64_t begin, int64_t end);
+                      void linear_few_int8(const LinearJob& job, int64_t begin, int64_t end);
+                      void linear_many_int8(const LinearJob& job, int64_t first_tile,
+                                            int64_t end_tile, int64_t first_panel,
+                                            int64_t end_panel, float* block))
 
 #if defined(FUSEQ_HAVE_X86)
 /// The same for bf16_dot, which not every machine with AVX-512 has.
@@ -79,6 +94,18 @@ void linear_few_bf16_dot(const LinearJob& job, int64_t begin, int64_t end);
 void linear_many_bf16_dot(const LinearJob& job, int64_t first_tile, int64_t end_tile,
                           int64_t first_panel, int64_t end_panel, float* block);
 }  // namespace avx512
+
+/// The same for vnni.
+#define FUSEQ_DECLARE_VNNI(isa)                                                     \
+  namespace isa {                                                                   \
+  void linear_pack_vnni(const LinearJob& job, int64_t begin, int64_t end);          \
+  void linear_few_vnni(const LinearJob& job, int64_t begin, int64_t end);           \
+  void linear_many_vnni(const LinearJob& job, int64_t first_tile, int64_t end_tile, \
+                        int64_t first_panel, int64_t end_panel, float* block);      \
+  }
+FUSEQ_DECLARE_VNNI(avx2)
+FUSEQ_DECLARE_VNNI(avx512)
+#undef FUSEQ_DECLARE_VNNI
 #endif
 
 }  // namespace fuseq::inline v0::cpu

@@ -12,6 +12,8 @@ namespace {
 struct Bf16Dot {
   using X = uint32_t;  // two bfloat16
   using Weights = __m512i;
+  using Sum = f32x16;
+  using Number = float;
   static constexpr int kParts = 1;
   static constexpr bool kPlain = false;
 
@@ -26,8 +28,10 @@ struct Bf16Dot {
   [[gnu::always_inline]] static void multiply_add(f32x16& sum, __m512i w, __m512i x) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(w), "v"(x));
   }
-  static void pack_row(const float* x, int64_t step, int64_t steps, int64_t inputs, uint32_t* to) {
-    const int64_t count = 2 * steps < inputs - 2 * step ? 2 * steps : inputs - 2 * step;
+  static void pack_row(const LinearJob& job, int64_t row, int64_t step, int64_t steps,
+                       uint32_t* to) {
+    const float* x = job.x.data + row * job.x.stride;
+    const int64_t count = 2 * steps < job.I - 2 * step ? 2 * steps : job.I - 2 * step;
     to[steps - 1] = 0;
     each_vector(count, [&](int64_t i, int64_t n) {
       const f32x16 values = load_part(x + 2 * step + i, n);

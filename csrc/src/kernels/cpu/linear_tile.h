@@ -9,11 +9,12 @@
 // A Format says what a word of a panel is:
 //   kParts               x values per word and row
 //   X                    type of a packed x value
+//   Sum, Number          16 sums, and the type of one: float, or int32_t, whose bits are then kept
+//                        where the floats of a tile are
 //   weights<part>(p)     16 words as factors
 //   broadcast(x)         one x value as factor
 //   multiply_add(sum, w, x)
-//   pack_row(x, begin, count, inputs, to)   x values of steps begin ... begin + count - 1 of one
-//   row
+//   pack_row(job, row, begin, count, to)   x values of steps begin ... begin + count - 1 of a row
 #pragma once
 
 #include "kernels/cpu/linear.h"
@@ -55,8 +56,9 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
                    float* sums, Ahead ahead) {
   constexpr int V = vectors_of_tile(M, Format::kParts);
   const auto* const x_begin = static_cast<const typename Format::X*>(packed_x);
+  auto* const numbers = reinterpret_cast<typename Format::Number*>(sums);
   for (int half = 0; half < 2; half += V) {
-    f32x16 sum[S][M][V];
+    typename Format::Sum sum[S][M][V];
     const uint32_t* weights[S];
 #pragma GCC unroll 2
     for (int s = 0; s < S; ++s) {
@@ -65,8 +67,9 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
       for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 2
         for (int v = 0; v < V; ++v) {
-          sum[s][m][v] =
-              resume ? load(sums + s * kTileFloats + m * kLinearPanel + (half + v) * 16) : zeros();
+          sum[s][m][v] = resume
+                             ? load(numbers + s * kTileFloats + m * kLinearPanel + (half + v) * 16)
+                             : typename Format::Sum{};
         }
       }
     }
@@ -117,7 +120,7 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
       for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 2
         for (int v = 0; v < V; ++v) {
-          store(sums + s * kTileFloats + m * kLinearPanel + (half + v) * 16, sum[s][m][v]);
+          store(numbers + s * kTileFloats + m * kLinearPanel + (half + v) * 16, sum[s][m][v]);
         }
       }
     }
@@ -170,7 +173,7 @@ void pack_units(const LinearJob& job, int64_t begin, int64_t end) {
       from_stride = job.x.stride;
     } else {
       for (int64_t m = 0; m < rows; ++m) {
-        Format::pack_row(job.x.data + (row + m) * job.x.stride, step, steps, job.I, values[m]);
+        Format::pack_row(job, row + m, step, steps, values[m]);
       }
     }
     transpose_words(static_cast<const word*>(from), from_stride, rows, steps * Format::kParts,

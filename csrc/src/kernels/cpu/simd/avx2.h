@@ -265,4 +265,58 @@ struct u32x16_product {
   return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)};
 }
 
+// ---- 16 signed integers of 32 bits, and bytes
+// ----------------------------------------------------
+
+struct i32x16 {
+  __m256i lo, hi;
+};
+
+[[gnu::always_inline]] inline __m256i load_half(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+[[gnu::always_inline]] inline i32x16 load(const int32_t* p) {
+  return {load_half(p), load_half(p + 8)};
+}
+[[gnu::always_inline]] inline void store(int32_t* p, i32x16 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), a.hi);
+}
+[[gnu::always_inline]] inline i32x16 operator-(i32x16 a, i32x16 b) {
+  return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)};
+}
+[[gnu::always_inline]] inline f32x16 to_float(i32x16 a) {
+  return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+[[gnu::always_inline]] inline void store_int8(int8_t* p, f32x16 a) {
+  // Words 0-3, 8-11, 4-7, 12-15 after the first step, which takes halves of both registers.
+  const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+  const __m256i in_order = _mm256_permute4x64_epi64(words, 0xd8);
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packs_epi16(_mm256_castsi256_si128(in_order), _mm256_extracti128_si256(in_order, 1)));
+}
+
+struct i16x32 {
+  __m256i lo, hi;
+};
+
+[[gnu::always_inline]] inline __m256i even_bytes(__m256i words) {
+  return _mm256_srai_epi16(_mm256_slli_epi16(words, 8), 8);
+}
+[[gnu::always_inline]] inline i16x32 load_even_bytes(const uint32_t* p) {
+  return {even_bytes(load_half(p)), even_bytes(load_half(p + 8))};
+}
+[[gnu::always_inline]] inline i16x32 load_odd_bytes(const uint32_t* p) {
+  return {_mm256_srai_epi16(load_half(p), 8), _mm256_srai_epi16(load_half(p + 8), 8)};
+}
+[[gnu::always_inline]] inline i16x32 splat_pair(uint32_t pair) {
+  const __m256i v = _mm256_set1_epi32(static_cast<int>(pair));
+  return {v, v};
+}
+[[gnu::always_inline]] inline i32x16 add_products(i32x16 sum, i16x32 a, i16x32 b) {
+  return {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.lo, b.lo)),
+          _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.hi, b.hi))};
+}
+
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

@@ -230,4 +230,49 @@ struct u32x16_product {
   return {_mm512_castsi512_ps(a.v)};
 }
 
+// ---- 16 signed integers of 32 bits, and bytes
+// ----------------------------------------------------
+
+struct i32x16 {
+  __m512i v;
+};
+
+[[gnu::always_inline]] inline i32x16 load(const int32_t* p) {
+  return {_mm512_loadu_si512(p)};
+}
+[[gnu::always_inline]] inline void store(int32_t* p, i32x16 a) {
+  _mm512_storeu_si512(p, a.v);
+}
+[[gnu::always_inline]] inline i32x16 operator-(i32x16 a, i32x16 b) {
+  return {_mm512_sub_epi32(a.v, b.v)};
+}
+/// The nearest floats.
+[[gnu::always_inline]] inline f32x16 to_float(i32x16 a) {
+  return {_mm512_cvtepi32_ps(a.v)};
+}
+/// The nearest whole numbers, ties to even, of values in [-127, 127].
+[[gnu::always_inline]] inline void store_int8(int8_t* p, f32x16 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
+
+/// 32 signed integers of 16 bits, two for each of 16 sums.
+struct i16x32 {
+  __m512i v;
+};
+
+/// Bytes 0 and 2 (odd: 1 and 3) of each of 16 words.
+[[gnu::always_inline]] inline i16x32 load_even_bytes(const uint32_t* p) {
+  return {_mm512_srai_epi16(_mm512_slli_epi16(_mm512_loadu_si512(p), 8), 8)};
+}
+[[gnu::always_inline]] inline i16x32 load_odd_bytes(const uint32_t* p) {
+  return {_mm512_srai_epi16(_mm512_loadu_si512(p), 8)};
+}
+[[gnu::always_inline]] inline i16x32 splat_pair(uint32_t pair) {
+  return {_mm512_set1_epi32(static_cast<int>(pair))};
+}
+/// sum + a0 * b0 + a1 * b1 in every lane.
+[[gnu::always_inline]] inline i32x16 add_products(i32x16 sum, i16x32 a, i16x32 b) {
+  return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(a.v, b.v))};
+}
+
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

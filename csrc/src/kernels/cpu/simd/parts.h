@@ -18,6 +18,17 @@ namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
   }
 }
 
+/// The n elements, 1 ... 16, as the nearest whole numbers; they are in [-127, 127].
+[[gnu::always_inline]] inline void store_int8_part(int8_t* p, f32x16 a, int64_t n) {
+  if (n == 16) {
+    store_int8(p, a);
+  } else {
+    int8_t bytes[16];
+    store_int8(bytes, a);
+    __builtin_memcpy(p, bytes, static_cast<size_t>(n));
+  }
+}
+
 /// Calls f(i, n) for the elements i ... i + n - 1 of a row, n being 16 but at its end.
 template <typename F>
 [[gnu::always_inline]] inline void each_vector(int64_t count, F f) {

@@ -238,4 +238,66 @@ inline f32x16 as_f32(u32x16 a) {
   return each_lane([&](int i) { return std::bit_cast<float>(a.lane[i]); });
 }
 
+// ---- 16 signed integers of 32 bits, and bytes
+// ----------------------------------------------------
+
+struct i32x16 {
+  int32_t lane[16];
+};
+
+template <typename F>
+i32x16 each_i32_lane(F f) {
+  i32x16 result;
+  for (int i = 0; i < 16; ++i) result.lane[i] = f(i);
+  return result;
+}
+
+inline i32x16 load(const int32_t* p) {
+  i32x16 a;
+  std::memcpy(a.lane, p, sizeof(a.lane));
+  return a;
+}
+inline void store(int32_t* p, i32x16 a) {
+  std::memcpy(p, a.lane, sizeof(a.lane));
+}
+inline i32x16 operator-(i32x16 a, i32x16 b) {
+  return each_i32_lane([&](int i) { return a.lane[i] - b.lane[i]; });
+}
+inline f32x16 to_float(i32x16 a) {
+  return each_lane([&](int i) { return static_cast<float>(a.lane[i]); });
+}
+inline void store_int8(int8_t* p, f32x16 a) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(std::nearbyint(a.lane[i]));
+}
+
+struct i16x32 {
+  int16_t lane[32];
+};
+
+inline i16x32 load_bytes(const uint32_t* p, int first_byte) {
+  i16x32 a;
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      a.lane[2 * i + j] = static_cast<int8_t>(p[i] >> (8 * (first_byte + 2 * j)));
+    }
+  }
+  return a;
+}
+inline i16x32 load_even_bytes(const uint32_t* p) {
+  return load_bytes(p, 0);
+}
+inline i16x32 load_odd_bytes(const uint32_t* p) {
+  return load_bytes(p, 1);
+}
+inline i16x32 splat_pair(uint32_t pair) {
+  i16x32 a;
+  for (int i = 0; i < 32; ++i) a.lane[i] = static_cast<int16_t>(pair >> (16 * (i % 2)));
+  return a;
+}
+inline i32x16 add_products(i32x16 sum, i16x32 a, i16x32 b) {
+  return each_i32_lane([&](int i) {
+    return sum.lane[i] + a.lane[2 * i] * b.lane[2 * i] + a.lane[2 * i + 1] * b.lane[2 * i + 1];
+  });
+}
+
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

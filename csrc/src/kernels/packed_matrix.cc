@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// PackedMatrix: its memory.
+#include <algorithm>
+#include <utility>
+
+#include "base/memory.h"
+#include "base/message.h"
+#include "fuseq/ops.h"
+
+namespace fuseq::inline v0 {
+
+namespace {
+
+void check_size(DType dtype, int64_t outputs, int64_t inputs) {
+  if (dtype != DType::f32 && dtype != DType::bf16 && dtype != DType::i8) {
+    fail(ErrorKind::type, "PackedMatrix: dtype must be float32, bfloat16 or int8, got ",
+         name(dtype));
+  }
+  constexpr int64_t kMaxElements = int64_t{1} << 48;
+  require(outputs >= 0 && inputs >= 0 && outputs <= kMaxElements && inputs <= kMaxElements &&
+              (outputs == 0 || inputs <= kMaxElements / outputs),
+          "PackedMatrix: outputs and inputs must not be negative and have a product of at most "
+          "2^48, got ",
+          outputs, " and ", inputs);
+  require(dtype != DType::i8 || inputs <= PackedMatrix::kMaxInt8Inputs,
+          "PackedMatrix: inputs of an int8 matrix must be at most ", PackedMatrix::kMaxInt8Inputs,
+          ", got ", inputs);
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(DType dtype, int64_t outputs, int64_t inputs)
+    : is_own_(true), dtype_(dtype), outputs_(outputs), inputs_(inputs) {
+  check_size(dtype, outputs, inputs);
+  const std::shared_ptr<void> memory =
+      allocate_shared_zeros(static_cast<size_t>(std::max<int64_t>(num_bytes(), 1)));
+  panels_ = memory.get();
+  if (dtype == DType::i8) {
+    const int64_t padded = num_panels() * kPanel;
+    scales_ = reinterpret_cast<const float*>(static_cast<std::byte*>(memory.get()) +
+                                             num_panels() * panel_size());
+    sums_ = reinterpret_cast<const int32_t*>(scales_ + padded);
+  }
+  owner_ = memory;
+}
+
+PackedMatrix::PackedMatrix(std::shared_ptr<const void> owner, const int8_t* panels,
+                           const float* scales, const int32_t* sums, int64_t outputs,
+                           int64_t inputs)
+    : owner_(std::move(owner)),
+      panels_(panels),
+      scales_(scales),
+      sums_(sums),
+      dtype_(DType::i8),
+      outputs_(outputs),
+      inputs_(inputs) {
+  check_size(DType::i8, outputs, inputs);
+}
+
+int64_t PackedMatrix::num_bytes() const noexcept {
+  const int64_t beside = dtype_ == DType::i8 ? num_panels() * kPanel * 8 : 0;
+  return num_panels() * panel_size() * static_cast<int64_t>(size_of(dtype_)) + beside;
+}
+
+}  // namespace fuseq::inline v0
