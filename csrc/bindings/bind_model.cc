@@ -92,7 +92,16 @@ void bind_model(py::module_& module) {
           "Whether the model has an encoder and a decoder.")
       .def_property_readonly(
           "dtype", [](const Model& self) { return std::string(name(self.dtype())); },
-          "\"float32\" or \"bfloat16\".")
+          "\"float32\", \"bfloat16\" or \"int8\".")
+      .def(
+          "to",
+          [](const std::shared_ptr<Model>& self, const std::string& dtype) {
+            const DType wanted = to_dtype(dtype);
+            if (wanted == self->dtype()) return self;
+            py::gil_scoped_release unlocked;
+            return std::const_pointer_cast<Model>(self->to(wanted));
+          },
+          py::arg("dtype"), "The model in another dtype; itself if it is in that already.")
       .def_property_readonly("num_bytes", &Model::num_bytes, "Bytes of packed weights in memory.")
       .def_property_readonly("num_parameters", &Model::num_parameters, "Elements of the weights.");
 }

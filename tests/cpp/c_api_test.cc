@@ -49,16 +49,19 @@ TEST_F(CApi, info_writes_no_further_than_an_older_struct) {
 }
 
 TEST_F(CApi, dtype_is_honoured) {
-  fuseq_model_options options;
-  ASSERT_EQ(fuseq_model_options_init(&options, sizeof options), FUSEQ_OK);
-  options.dtype = FUSEQ_DTYPE_BFLOAT16;
-  fuseq_model* loaded = nullptr;
-  ASSERT_EQ(fuseq_model_load(folder().c_str(), &options, &loaded), FUSEQ_OK) << fuseq_last_error();
-  const OwnedModel model(loaded);
-  fuseq_model_info info;
-  info.struct_size = sizeof info;
-  ASSERT_EQ(fuseq_model_get_info(loaded, &info), FUSEQ_OK);
-  EXPECT_EQ(info.dtype, FUSEQ_DTYPE_BFLOAT16);
+  for (const int32_t dtype : {FUSEQ_DTYPE_FLOAT32, FUSEQ_DTYPE_BFLOAT16, FUSEQ_DTYPE_INT8}) {
+    fuseq_model_options options;
+    ASSERT_EQ(fuseq_model_options_init(&options, sizeof options), FUSEQ_OK);
+    options.dtype = dtype;
+    fuseq_model* loaded = nullptr;
+    ASSERT_EQ(fuseq_model_load(folder().c_str(), &options, &loaded), FUSEQ_OK)
+        << fuseq_last_error();
+    const OwnedModel model(loaded);
+    fuseq_model_info info;
+    info.struct_size = sizeof info;
+    ASSERT_EQ(fuseq_model_get_info(loaded, &info), FUSEQ_OK);
+    EXPECT_EQ(info.dtype, dtype);
+  }
 }
 
 TEST_F(CApi, fields_that_an_older_struct_lacks_take_their_defaults) {
@@ -305,7 +308,7 @@ TEST_F(CApi, kinds_of_errors_are_codes) {
   options.device = 2;
   EXPECT_EQ(fuseq_model_load(folder().c_str(), &options, &model), FUSEQ_ERROR_VALUE);
   options.device = FUSEQ_DEVICE_CPU;
-  options.dtype = 3;
+  options.dtype = 4;
   EXPECT_EQ(fuseq_model_load(folder().c_str(), &options, &model), FUSEQ_ERROR_VALUE);
   EXPECT_EQ(model, nullptr);
 }

@@ -101,37 +101,43 @@ TEST_P(EverySpec, encoder_states_match_the_plain_reference) {
 
 TEST_P(EverySpec, a_ragged_batch_equals_its_rows_alone) {
   const auto pairs = random_pairs(spec(), 2, {3, 1, 31, 16, 17});
-  const std::vector<float> together = forward(model(), pairs);
-  std::vector<float> apart;
-  for (const Pair& pair : pairs) {
-    for (const float value : forward(model(), {pair})) apart.push_back(value);
+  for (const DType dtype : {DType::f32, DType::i8}) {
+    const auto built = model({.dtype = dtype, .num_threads = 1});
+    const std::vector<float> together = forward(built, pairs);
+    std::vector<float> apart;
+    for (const Pair& pair : pairs) {
+      for (const float value : forward(built, {pair})) apart.push_back(value);
+    }
+    EXPECT_TRUE(together == apart) << name(dtype);
   }
-  EXPECT_TRUE(together == apart);
 }
 
 TEST_P(EverySpec, cached_equals_uncached) {
-  for (const Pair& pair : random_pairs(spec(), 3, {40, 23})) {
-    const std::vector<float> whole = forward(model(), {pair});
-    for (const size_t piece : {size_t{1}, size_t{7}, size_t{16}}) {
-      Session session(model());
-      const RequestId sequence = session.open({.encoder_ids = pair.encoder}, 64);
-      std::vector<float> pieces;
-      for (size_t at = 0; at < pair.decoder.size(); at += piece) {
-        const size_t count = std::min(piece, pair.decoder.size() - at);
-        for (const float value :
-             values(session.extend(sequence, std::span(pair.decoder).subspan(at, count)))) {
-          pieces.push_back(value);
+  for (const DType dtype : {DType::f32, DType::i8}) {
+    const auto built = model({.dtype = dtype, .num_threads = 1});
+    for (const Pair& pair : random_pairs(spec(), 3, {40, 23})) {
+      const std::vector<float> whole = forward(built, {pair});
+      for (const size_t piece : {size_t{1}, size_t{7}, size_t{16}}) {
+        Session session(built);
+        const RequestId sequence = session.open({.encoder_ids = pair.encoder}, 64);
+        std::vector<float> pieces;
+        for (size_t at = 0; at < pair.decoder.size(); at += piece) {
+          const size_t count = std::min(piece, pair.decoder.size() - at);
+          for (const float value :
+               values(session.extend(sequence, std::span(pair.decoder).subspan(at, count)))) {
+            pieces.push_back(value);
+          }
         }
+        session.close(sequence);
+        EXPECT_TRUE(pieces == whole) << name(dtype) << " pieces of " << piece;
       }
-      session.close(sequence);
-      EXPECT_TRUE(pieces == whole) << "pieces of " << piece;
     }
   }
 }
 
 TEST_P(EverySpec, any_number_of_threads_gives_equal_bits) {
   const auto pairs = random_pairs(spec(), 4, {12, 30, 1});
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
     const auto built = model({.dtype = dtype, .num_threads = 1});
     const std::vector<float> one = forward(built, pairs);
     for (const int threads : {2, 3, 7})
@@ -142,11 +148,15 @@ TEST_P(EverySpec, any_number_of_threads_gives_equal_bits) {
 TEST_P(EverySpec, avx2_equals_avx512) {
   if (!cpu_features().avx512) GTEST_SKIP() << "this machine has no AVX-512";
   const auto pairs = random_pairs(spec(), 4, {12, 30, 1});
-  EXPECT_TRUE(forward(model({.num_threads = 1, .cpu_isa = CpuIsa::avx2}), pairs) ==
-              forward(model({.num_threads = 1, .cpu_isa = CpuIsa::avx512}), pairs));
+  for (const DType dtype : {DType::f32, DType::i8}) {
+    const auto on = [&](CpuIsa isa) {
+      return forward(model({.dtype = dtype, .num_threads = 1, .cpu_isa = isa}), pairs);
+    };
+    EXPECT_TRUE(on(CpuIsa::avx2) == on(CpuIsa::avx512)) << name(dtype);
+  }
 }
 
-TEST_P(EverySpec, portable_code_and_bfloat16_stay_close) {
+TEST_P(EverySpec, portable_code_bfloat16_and_int8_stay_close) {
   const auto pairs = random_pairs(spec(), 4, {12, 30});
   const std::vector<float> expected = forward(model(), pairs);
   const float largest =
@@ -159,6 +169,8 @@ TEST_P(EverySpec, portable_code_and_bfloat16_stay_close) {
   EXPECT_LT(difference(forward(model({.num_threads = 1, .cpu_isa = CpuIsa::portable}), pairs)),
             1e-5);
   EXPECT_LT(difference(forward(model({.dtype = DType::bf16, .num_threads = 1}), pairs)), 0.05);
+  // The attention of T5 is sharp, since its scores are not scaled.
+  EXPECT_LT(difference(forward(model({.dtype = DType::i8, .num_threads = 1}), pairs)), 0.1);
 }
 
 TEST_P(EverySpec, greedy_follows_the_largest_logit) {

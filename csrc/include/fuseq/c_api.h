@@ -31,8 +31,13 @@ enum {
 };
 
 enum { FUSEQ_DEVICE_CPU = 0, FUSEQ_DEVICE_CUDA = 1 };
-/// FUSEQ_DTYPE_STORED: bfloat16 if the matrices are stored so, else float32.
-enum { FUSEQ_DTYPE_STORED = 0, FUSEQ_DTYPE_FLOAT32 = 1, FUSEQ_DTYPE_BFLOAT16 = 2 };
+/// FUSEQ_DTYPE_STORED: bfloat16 or int8 if the matrices are stored so, else float32.
+enum {
+  FUSEQ_DTYPE_STORED = 0,
+  FUSEQ_DTYPE_FLOAT32 = 1,
+  FUSEQ_DTYPE_BFLOAT16 = 2,
+  FUSEQ_DTYPE_INT8 = 3
+};
 enum {
   FUSEQ_CPU_ISA_AUTOMATIC = 0,
   FUSEQ_CPU_ISA_PORTABLE = 1,
@@ -83,7 +88,7 @@ typedef struct fuseq_model_info {
   int64_t num_bytes;       ///< bytes of packed weights in memory
   int32_t vocab;           ///< ids are 0 ... vocab - 1
   int32_t is_seq2seq;      ///< 1: encoder and decoder; 0: decoder only
-  int32_t dtype;           ///< FUSEQ_DTYPE_FLOAT32 or FUSEQ_DTYPE_BFLOAT16
+  int32_t dtype;           ///< FUSEQ_DTYPE_, never STORED
   int32_t max_positions;   ///< of the decoder's table; 0: no bound
   int32_t encoder_dim;     ///< floats of an encoder state; 0: no encoder
   int32_t decoder_dim;     ///< the decoder's width

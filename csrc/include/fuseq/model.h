@@ -21,7 +21,8 @@ namespace fuseq::inline v0 {
 
 struct ModelOptions {
   Device device = Device::cpu;
-  /// float32 or bfloat16; nothing: bfloat16 if the matrices are stored so, else float32.
+  /// float32, bfloat16 or int8; nothing: bfloat16 or int8 if the matrices are stored so, else
+  /// float32. Weights stored as int8 become floats again where those are asked for.
   std::optional<DType> dtype;
   /// For packing and for `generate` on this model; as ContextOptions::num_threads.
   int num_threads = 0;
@@ -35,11 +36,13 @@ struct NamedView {
   ConstView view;
 };
 
+class SafeTensors;
+
 class FUSEQ_API Model {
  public:
   /// Loads a folder of our own: spec.json and model.safetensors, which are mapped and packed tensor
-  /// by tensor. Throws Error(not_found), Error(format), or one Error(value) that lists every
-  /// missing, unexpected and misshapen weight.
+  /// by tensor; int8 is used where it is mapped, without a copy. Throws Error(not_found),
+  /// Error(format), or one Error(value) that lists every missing, unexpected and misshapen weight.
   static std::shared_ptr<const Model> load(const std::filesystem::path& folder,
                                            const ModelOptions& options = {});
 
@@ -56,19 +59,27 @@ class FUSEQ_API Model {
 
   [[nodiscard]] const TransformerSpec& spec() const noexcept;
   [[nodiscard]] DType dtype() const noexcept;
+  /// Of the keys and values that sessions keep: float32 for a float32 model, else bfloat16.
+  [[nodiscard]] DType cache_dtype() const noexcept;
   [[nodiscard]] const ModelOptions& options() const noexcept;
   /// Bytes of packed weights in memory.
   [[nodiscard]] int64_t num_bytes() const noexcept;
   /// Elements of the weights in the checkpoint's shapes.
   [[nodiscard]] int64_t num_parameters() const noexcept;
 
-  /// A copy of one weight in its natural layout, in the dtype of the model for matrices and float32
-  /// for the rest. Throws Error(value) for a name that is not in `weight_table(spec())`.
+  /// A copy of one weight in its natural layout: matrices of a bfloat16 model in bfloat16, all else
+  /// in float32, numbers of int8 times their scales. Throws Error(value) for a name that is not in
+  /// `weight_table(spec())`.
   [[nodiscard]] Tensor weight(std::string_view name) const;
 
-  /// Writes spec.json and model.safetensors. The folder is written beside its place and renamed, so
-  /// that a failure leaves an old one whole; weights in other files of it go, all else stays.
-  /// Throws Error(io), or Error(value) where the folder is the current one or holds it.
+  /// The same model in another dtype, packed matrix by matrix from this one. Throws Error(value)
+  /// for a dtype that ModelOptions does not take.
+  [[nodiscard]] std::shared_ptr<const Model> to(DType dtype) const;
+
+  /// Writes spec.json and model.safetensors, int8 matrices as they are packed. The folder is
+  /// written beside its place and renamed, so that a failure leaves an old one whole; weights in
+  /// other files of it go, all else stays. Throws Error(io), or Error(value) where the folder is
+  /// the current one or holds it.
   void save(const std::filesystem::path& folder) const;
 
   struct Impl;  // model/model_impl.h
@@ -76,6 +87,9 @@ class FUSEQ_API Model {
 
  private:
   explicit Model(std::unique_ptr<Impl> impl);
+  static std::shared_ptr<const Model> map_int8(const TransformerSpec& spec,
+                                               const std::shared_ptr<const SafeTensors>& file,
+                                               const ModelOptions& options);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -180,7 +180,9 @@ int fuseq_model_get_info(const fuseq_model* model, fuseq_model_info* info) {
     known.num_bytes = loaded.num_bytes();
     known.vocab = spec.vocab;
     known.is_seq2seq = spec.is_seq2seq() ? 1 : 0;
-    known.dtype = loaded.dtype() == fuseq::DType::bf16 ? FUSEQ_DTYPE_BFLOAT16 : FUSEQ_DTYPE_FLOAT32;
+    known.dtype = loaded.dtype() == fuseq::DType::bf16 ? FUSEQ_DTYPE_BFLOAT16
+                  : loaded.dtype() == fuseq::DType::i8 ? FUSEQ_DTYPE_INT8
+                                                       : FUSEQ_DTYPE_FLOAT32;
     known.max_positions = spec.decoder.max_positions;
     known.encoder_dim = spec.encoder.layers > 0 ? spec.encoder.dim : 0;
     known.decoder_dim = spec.decoder.layers > 0 ? spec.decoder.dim : 0;

@@ -196,9 +196,10 @@ ModelOptions read_model_options(const fuseq_model_options* from) {
     case FUSEQ_DTYPE_STORED: break;
     case FUSEQ_DTYPE_FLOAT32: options.dtype = DType::f32; break;
     case FUSEQ_DTYPE_BFLOAT16: options.dtype = DType::bf16; break;
+    case FUSEQ_DTYPE_INT8: options.dtype = DType::i8; break;
     default:
       require(false,
-              "fuseq_model_load: options.dtype must be 0 to 2, got " + std::to_string(c.dtype));
+              "fuseq_model_load: options.dtype must be 0 to 3, got " + std::to_string(c.dtype));
   }
   return options;
 }

@@ -22,7 +22,9 @@ void embed_rows(Context& ctx, const Model::Impl& model, const StackSpec& spec,
   const ModelWeights& w = model.weights;
   embed(ctx, {.ids = ids,
               .position_rows = position_rows,
-              .packed_table = optional_view(w.token_table) ? nullptr : &w.head,
+              .packed_table = optional_view(w.token_table) ? nullptr
+                              : w.packed_tokens.empty()    ? &w.head
+                                                           : &w.packed_tokens,
               .table = optional_view(w.token_table),
               .scale = model.spec.embed_scale,
               .positions = optional_view(stack.positions),

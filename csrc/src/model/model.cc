@@ -3,6 +3,7 @@
 #include "fuseq/model.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -15,6 +16,7 @@
 #include "fuseq/context.h"
 #include "fuseq/copy.h"
 #include "io/safetensors.h"
+#include "model/int8_panels.h"
 #include "model/model_impl.h"
 
 namespace fuseq::inline v0 {
@@ -45,24 +47,23 @@ void copy_weight(Context& ctx, const WeightSlot& slot, View to) {
 }
 
 /// One message for everything that does not fit: missing, unexpected, misshapen.
-void check_weights(const std::vector<WeightSlot>& slots,
+void check_weights(const std::vector<WeightInfo>& table,
                    const std::unordered_map<std::string_view, const NamedView*>& given,
                    std::span<const NamedView> weights) {
   std::string faults;
   std::unordered_set<std::string_view> wanted;
-  for (const WeightSlot& slot : slots) {
-    wanted.insert(slot.info.name);
-    const Shape shape = shape_of(slot);
-    const auto found = given.find(slot.info.name);
+  for (const WeightInfo& info : table) {
+    wanted.insert(info.name);
+    const Shape shape(std::span<const int64_t>(info.shape));
+    const auto found = given.find(info.name);
     if (found == given.end()) {
-      faults += concat("\n  missing: \"", slot.info.name, "\" ", shape.to_string());
+      faults += concat("\n  missing: \"", info.name, "\" ", shape.to_string());
     } else if (!(found->second->view.shape == shape)) {
-      faults += concat("\n  misshapen: \"", slot.info.name, "\" must be ", shape.to_string(),
-                       ", got ", found->second->view.shape.to_string());
+      faults += concat("\n  misshapen: \"", info.name, "\" must be ", shape.to_string(), ", got ",
+                       found->second->view.shape.to_string());
     } else if (!is_float(found->second->view.dtype)) {
-      faults +=
-          concat("\n  dtype: \"", slot.info.name, "\" must be float32, float16 or bfloat16, got ",
-                 name(found->second->view.dtype));
+      faults += concat("\n  dtype: \"", info.name, "\" must be float32, float16 or bfloat16, got ",
+                       name(found->second->view.dtype));
     }
   }
   for (const NamedView& weight : weights) {
@@ -75,22 +76,41 @@ void check_weights(const std::vector<WeightSlot>& slots,
     fail(ErrorKind::value, "weights: all must be there, in shape, and no others, got", faults);
 }
 
+void check_dtype(DType dtype) {
+  if (dtype == DType::f16) {
+    fail(ErrorKind::value,
+         "dtype: must be float32, bfloat16 or int8 on a CPU, got float16. Use bfloat16");
+  }
+  require(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::i8,
+          "dtype: must be float32, bfloat16 or int8, got ", name(dtype));
+}
+
 [[nodiscard]] DType choose_dtype(
-    const ModelOptions& options, const std::vector<WeightSlot>& slots,
+    const ModelOptions& options, const std::vector<WeightInfo>& table,
     const std::unordered_map<std::string_view, const NamedView*>& given) {
   if (options.dtype) {
-    if (*options.dtype == DType::f16) {
-      fail(ErrorKind::value,
-           "dtype: must be float32 or bfloat16 on a CPU, got float16. Use bfloat16");
-    }
-    require(*options.dtype == DType::f32 || *options.dtype == DType::bf16,
-            "dtype: must be float32 or bfloat16, got ", name(*options.dtype));
+    check_dtype(*options.dtype);
     return *options.dtype;
   }
-  const bool stored_bf16 = std::ranges::all_of(slots, [&](const WeightSlot& slot) {
-    return !slot.info.is_matrix || given.at(slot.info.name)->view.dtype == DType::bf16;
+  const bool stored_bf16 = std::ranges::all_of(table, [&](const WeightInfo& info) {
+    return !info.is_matrix || given.at(info.name)->view.dtype == DType::bf16;
   });
   return stored_bf16 ? DType::bf16 : DType::f32;
+}
+
+/// Packs or copies one weight into its place, which is made for the first part of it.
+void place_weight(Context& ctx, const WeightSlot& slot, DType dtype, ConstView source) {
+  if (slot.matrix != nullptr) {
+    if (slot.matrix->empty()) {
+      *slot.matrix = PackedMatrix(dtype, slot.storage.dim(0), slot.storage.dim(1));
+    }
+    pack(ctx, source, *slot.matrix, slot.first);
+    return;
+  }
+  if (slot.tensor->view().data == nullptr) {
+    *slot.tensor = Tensor(natural_dtype(slot, dtype), slot.storage);
+  }
+  copy(source, part_of(*slot.tensor, slot));
 }
 
 /// What the engine cannot run yet although a spec can say it.
@@ -127,23 +147,15 @@ std::shared_ptr<const Model> Model::build(const TransformerSpec& spec,
   Context ctx(
       {.device = options.device, .num_threads = options.num_threads, .cpu_isa = options.cpu_isa});
 
-  std::vector<WeightSlot> slots = weight_slots(spec, impl->weights);
   std::unordered_map<std::string_view, const NamedView*> given;
   for (const NamedView& weight : weights) given.emplace(weight.name, &weight);
-  check_weights(slots, given, weights);
-  impl->dtype = choose_dtype(options, slots, given);
+  const std::vector<WeightInfo> wanted = weight_table(spec);
+  check_weights(wanted, given, weights);
+  impl->dtype = choose_dtype(options, wanted, given);
 
-  for (const WeightSlot& slot : slots) {
+  for (const WeightSlot& slot : weight_slots(spec, impl->dtype, impl->weights)) {
     const NamedView& source = *given.at(slot.info.name);
-    if (slot.matrix != nullptr) {
-      if (slot.matrix->empty())
-        *slot.matrix = PackedMatrix(impl->dtype, slot.storage.dim(0), slot.storage.dim(1));
-      pack(ctx, source.view, *slot.matrix, slot.first);
-    } else {
-      const DType dtype = slot.info.is_matrix ? impl->dtype : DType::f32;
-      if (slot.tensor->view().data == nullptr) *slot.tensor = Tensor(dtype, slot.storage);
-      copy(source.view, part_of(*slot.tensor, slot));
-    }
+    place_weight(ctx, slot, impl->dtype, source.view);
     if (done) done(source);
   }
   expand_relative_bias(spec.encoder, impl->weights.encoder);
@@ -159,9 +171,49 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder,
          " must hold spec.json and model.safetensors, got no spec.json");
   }
   const TransformerSpec spec = spec_from_json(read_text_file(spec_path, kMaxJsonBytes));
-  const SafeTensors file(folder / "model.safetensors");
-  return build(spec, file.tensors(), options,
-               [&](const NamedView& tensor) { file.release(tensor); });
+  const auto file = std::make_shared<const SafeTensors>(folder / "model.safetensors");
+  if (holds_int8_panels(*file)) {
+    if (options.dtype) check_dtype(*options.dtype);
+    const auto model = map_int8(spec, file, options);
+    return options.dtype.value_or(DType::i8) == DType::i8 ? model : model->to(*options.dtype);
+  }
+  return build(spec, file->tensors(), options,
+               [&](const NamedView& tensor) { file->release(tensor); });
+}
+
+std::shared_ptr<const Model> Model::map_int8(const TransformerSpec& spec,
+                                             const std::shared_ptr<const SafeTensors>& file,
+                                             const ModelOptions& options) {
+  validate(spec);
+  check_supported(spec);
+  auto impl = std::make_unique<Impl>();
+  impl->spec = spec;
+  impl->options = options;
+  impl->dtype = DType::i8;
+  map_int8_weights(file, weight_slots(spec, DType::i8, impl->weights));
+  expand_relative_bias(spec.encoder, impl->weights.encoder);
+  expand_relative_bias(spec.decoder, impl->weights.decoder);
+  return std::shared_ptr<const Model>(new Model(std::move(impl)));
+}
+
+std::shared_ptr<const Model> Model::to(DType dtype) const {
+  check_dtype(dtype);
+  auto impl = std::make_unique<Impl>();
+  impl->spec = impl_->spec;
+  impl->options = impl_->options;
+  impl->options.dtype = dtype;
+  impl->dtype = dtype;
+  Context ctx({.num_threads = impl_->options.num_threads, .cpu_isa = impl_->options.cpu_isa});
+  const std::vector<WeightSlot> from = weight_slots(spec(), impl_->dtype, impl_->weights);
+  const std::vector<WeightSlot> into = weight_slots(spec(), dtype, impl->weights);
+  for (size_t i = 0; i < from.size(); ++i) {
+    Tensor weight(natural_dtype(from[i], impl_->dtype), shape_of(from[i]));
+    copy_weight(ctx, from[i], weight.view());
+    place_weight(ctx, into[i], dtype, weight.view());
+  }
+  expand_relative_bias(spec().encoder, impl->weights.encoder);
+  expand_relative_bias(spec().decoder, impl->weights.decoder);
+  return std::shared_ptr<const Model>(new Model(std::move(impl)));
 }
 
 const TransformerSpec& Model::spec() const noexcept {
@@ -170,6 +222,9 @@ const TransformerSpec& Model::spec() const noexcept {
 DType Model::dtype() const noexcept {
   return impl_->dtype;
 }
+DType Model::cache_dtype() const noexcept {
+  return impl_->dtype == DType::f32 ? DType::f32 : DType::bf16;
+}
 const ModelOptions& Model::options() const noexcept {
   return impl_->options;
 }
@@ -177,7 +232,7 @@ const ModelOptions& Model::options() const noexcept {
 int64_t Model::num_bytes() const noexcept {
   // Fused parts share one storage: count each storage at its first part.
   int64_t bytes = 0;
-  for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->weights)) {
+  for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->dtype, impl_->weights)) {
     if (slot.first == 0)
       bytes += slot.matrix != nullptr ? slot.matrix->num_bytes() : slot.tensor->num_bytes();
   }
@@ -186,17 +241,17 @@ int64_t Model::num_bytes() const noexcept {
 
 int64_t Model::num_parameters() const noexcept {
   int64_t count = 0;
-  for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->weights)) {
+  for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->dtype, impl_->weights)) {
     count += shape_of(slot).num_elements();
   }
   return count;
 }
 
 Tensor Model::weight(std::string_view name) const {
-  for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->weights)) {
+  for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->dtype, impl_->weights)) {
     if (slot.info.name != name) continue;
     Context ctx({.num_threads = 1, .cpu_isa = impl_->options.cpu_isa});
-    Tensor weight(slot.info.is_matrix ? impl_->dtype : DType::f32, shape_of(slot));
+    Tensor weight(natural_dtype(slot, impl_->dtype), shape_of(slot));
     copy_weight(ctx, slot, weight.view());
     return weight;
   }
@@ -205,9 +260,13 @@ Tensor Model::weight(std::string_view name) const {
 
 void Model::save(const std::filesystem::path& folder) const {
   Context ctx({.num_threads = impl_->options.num_threads, .cpu_isa = impl_->options.cpu_isa});
+  const std::vector<WeightSlot> slots = weight_slots(impl_->spec, impl_->dtype, impl_->weights);
+  std::map<std::string, std::string> metadata = {{"format", "fuseq"}};
   std::vector<TensorToWrite> tensors;
-  for (const WeightSlot& slot : weight_slots(impl_->spec, impl_->weights)) {
-    const DType dtype = slot.info.is_matrix ? impl_->dtype : DType::f32;
+  if (impl_->dtype == DType::i8) tensors = int8_panels_to_write(slots, metadata);
+  for (const WeightSlot& slot : slots) {
+    if (slot.matrix != nullptr && impl_->dtype == DType::i8) continue;
+    const DType dtype = natural_dtype(slot, impl_->dtype);
     tensors.push_back({.name = slot.info.name,
                        .dtype = dtype,
                        .shape = shape_of(slot),
@@ -218,7 +277,7 @@ void Model::save(const std::filesystem::path& folder) const {
   const auto fill = [&](const std::filesystem::path& unfinished) {
     write_file_atomically(unfinished / "spec.json",
                           [this](FileWriter& file) { file.write(spec_to_json(spec())); });
-    write_safetensors(unfinished / "model.safetensors", tensors, {{"format", "fuseq"}});
+    write_safetensors(unfinished / "model.safetensors", tensors, metadata);
   };
   // Weights of an older model in other files.
   write_folder_atomically(folder, fill,

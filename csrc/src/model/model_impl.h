@@ -56,8 +56,10 @@ struct StackWeights {
 };
 
 struct ModelWeights {
-  Tensor token_table;  ///< [V, D] where no packed head can serve look-ups
-  Tensor types;        ///< [token_types, D] f32 or none
+  /// [V, D] where no packed head can serve look-ups: a table, or in int8 a packed one.
+  Tensor token_table;
+  PackedMatrix packed_tokens;
+  Tensor types;  ///< [token_types, D] f32 or none
   StackWeights encoder, decoder;
   PackedMatrix head;  ///< [V, D]; the token embedding when tied
   Tensor head_bias;
@@ -81,15 +83,21 @@ struct Model::Impl {
 /// Where one weight of the table goes.
 struct WeightSlot {
   WeightInfo info;
+  std::string storage_name;        ///< of the whole matrix, which may hold several weights
   PackedMatrix* matrix = nullptr;  ///< a matrix: rows first_row ... of it
   Tensor* tensor = nullptr;        ///< anything else: elements from `first` on
   int64_t first = 0;               ///< first row of the matrix or first element of the tensor
   Shape storage;                   ///< whole shape of the matrix or tensor this is a part of
 };
 
-/// The one list of weights: every name, its shape and its place in `weights`.
-[[nodiscard]] std::vector<WeightSlot> weight_slots(const TransformerSpec& spec,
+/// The one list of weights: every name, its shape and its place in `weights` of a model of `dtype`.
+[[nodiscard]] std::vector<WeightSlot> weight_slots(const TransformerSpec& spec, DType dtype,
                                                    ModelWeights& weights);
+
+/// In which a weight is given out and stored in its natural layout: matrices of int8 as float32.
+[[nodiscard]] inline DType natural_dtype(const WeightSlot& slot, DType model_dtype) {
+  return slot.info.is_matrix && model_dtype == DType::bf16 ? DType::bf16 : DType::f32;
+}
 
 /// Fills distance_bias of a stack from its relative_bias.
 void expand_relative_bias(const StackSpec& spec, StackWeights& weights);

@@ -30,10 +30,16 @@ class Table {
   void linears(const std::string& prefix, const std::vector<std::pair<const char*, int64_t>>& parts,
                int64_t inputs, bool bias, LinearWeights& linear) {
     int64_t outputs = 0;
-    for (const auto& part : parts) outputs += part.second;
+    std::string joined = prefix;
+    for (const auto& [name, rows] : parts) {
+      if (outputs > 0) joined += '+';
+      joined += name;
+      outputs += rows;
+    }
     int64_t first = 0;
     for (const auto& [name, rows] : parts) {
       matrix(concat(prefix, name, ".weight"), rows, inputs, linear.matrix, first, outputs);
+      slots_.back().storage_name = joined + ".weight";
       if (bias) part(concat(prefix, name, ".bias"), {rows}, linear.bias, first, {outputs});
       first += rows;
     }
@@ -41,10 +47,13 @@ class Table {
 
   void matrix(const std::string& name, int64_t rows, int64_t inputs, PackedMatrix& matrix,
               int64_t first, int64_t outputs) {
-    slots_.push_back({.info = {.name = name, .shape = {rows, inputs}, .is_matrix = true},
-                      .matrix = &matrix,
-                      .first = first,
-                      .storage = {outputs, inputs}});
+    WeightSlot slot;
+    slot.info = {.name = name, .shape = {rows, inputs}, .is_matrix = true};
+    slot.storage_name = name;
+    slot.matrix = &matrix;
+    slot.first = first;
+    slot.storage = {outputs, inputs};
+    slots_.push_back(std::move(slot));
   }
 
   void part(const std::string& name, const Shape& shape, Tensor& tensor, int64_t first,
@@ -113,7 +122,8 @@ void list_stack(Table& table, const std::string& stack, const StackSpec& s, int6
 
 }  // namespace
 
-std::vector<WeightSlot> weight_slots(const TransformerSpec& spec, ModelWeights& weights) {
+std::vector<WeightSlot> weight_slots(const TransformerSpec& spec, DType dtype,
+                                     ModelWeights& weights) {
   std::vector<WeightSlot> slots;
   Table table(slots);
   const bool has_head = spec.decoder.layers > 0;
@@ -123,6 +133,8 @@ std::vector<WeightSlot> weight_slots(const TransformerSpec& spec, ModelWeights& 
 
   if (has_head && spec.head.tied) {
     table.matrix("embed.tokens", V, D, weights.head, 0, V);
+  } else if (dtype == DType::i8) {
+    table.matrix("embed.tokens", V, D, weights.packed_tokens, 0, V);
   } else {
     table.tensor("embed.tokens", {V, D}, weights.token_table);
     slots.back().info.is_matrix = true;
@@ -150,7 +162,8 @@ std::vector<WeightInfo> weight_table(const TransformerSpec& spec) {
   validate(spec);
   ModelWeights unused;
   std::vector<WeightInfo> table;
-  for (WeightSlot& slot : weight_slots(spec, unused)) table.push_back(std::move(slot.info));
+  for (WeightSlot& slot : weight_slots(spec, DType::f32, unused))
+    table.push_back(std::move(slot.info));
   return table;
 }
 
