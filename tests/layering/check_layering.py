@@ -49,7 +49,8 @@ LAYERS: dict[str, tuple[set[str], set[str] | None]] = {
 MACHINE_FOLDERS = (
     "csrc/src/base/",
     "csrc/src/kernels/cpu/simd/",
-    "csrc/src/kernels/cpu/linear_avx512_bf16.cc",  # the one twin written for one instruction set
+    "csrc/src/kernels/cpu/linear_avx512_bf16.cc",  # twins written for single instructions
+    "csrc/src/kernels/cpu/linear_vnni.cc",
     "csrc/include/fuseq/c_api.h",
     "bench/",
     "tests/embed/plain_c/",

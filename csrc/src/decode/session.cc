@@ -79,7 +79,8 @@ KvRegion Session::Impl::acquire_self(int64_t max_length, int64_t prefix_length, 
 
 KvRegion Session::Impl::acquire_cross(int64_t source_length) {
   const StackSpec& decoder = model.spec().decoder;
-  return pool.acquire(KvGeometry(decoder, decoder.layers, source_length, 0, 1, model.cache_dtype()));
+  return pool.acquire(
+      KvGeometry(decoder, decoder.layers, source_length, 0, 1, model.cache_dtype()));
 }
 
 void Session::Impl::fill_cross(std::span<const Source> all) {

@@ -314,9 +314,14 @@ struct i16x32 {
   const __m256i v = _mm256_set1_epi32(static_cast<int>(pair));
   return {v, v};
 }
+/// In assembly, since gcc would add products first and run out of registers for the sums.
+[[gnu::always_inline]] inline void add_to(__m256i& sum, __m256i a) {
+  __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(a));
+}
 [[gnu::always_inline]] inline i32x16 add_products(i32x16 sum, i16x32 a, i16x32 b) {
-  return {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.lo, b.lo)),
-          _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.hi, b.hi))};
+  add_to(sum.lo, _mm256_madd_epi16(a.lo, b.lo));
+  add_to(sum.hi, _mm256_madd_epi16(a.hi, b.hi));
+  return sum;
 }
 
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

@@ -270,9 +270,11 @@ struct i16x32 {
 [[gnu::always_inline]] inline i16x32 splat_pair(uint32_t pair) {
   return {_mm512_set1_epi32(static_cast<int>(pair))};
 }
-/// sum + a0 * b0 + a1 * b1 in every lane.
+/// sum + a0 * b0 + a1 * b1 in every lane. In assembly, since gcc would add products first and run
+/// out of registers for the sums.
 [[gnu::always_inline]] inline i32x16 add_products(i32x16 sum, i16x32 a, i16x32 b) {
-  return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(a.v, b.v))};
+  __asm__("vpaddd %1, %0, %0" : "+v"(sum.v) : "v"(_mm512_madd_epi16(a.v, b.v)));
+  return sum;
 }
 
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE
