@@ -13,6 +13,8 @@ struct F32 {
   using Weights = f32x16;
   using Sum = f32x16;
   using Number = float;
+  using Unpacked = void;
+  static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 1;
   static constexpr bool kPlain = true;  // x is packed as it is
 
@@ -31,6 +33,8 @@ struct Bf16 {
   using Weights = f32x16;
   using Sum = f32x16;
   using Number = float;
+  using Unpacked = void;
+  static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 2;
   static constexpr bool kPlain = false;
 

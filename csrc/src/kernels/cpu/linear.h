@@ -31,11 +31,14 @@ inline constexpr int64_t kLinearPanel = 32;
 inline constexpr int64_t kLinearMaxTileRows = 12;
 /// Steps of a row that one thread packs at a time.
 inline constexpr int64_t kLinearPackSteps = 256;
-/// Tiles and panels of a block of the many-row product, and the floats of sums that it keeps.
+/// Tiles and panels of a block of the many-row product, the floats of sums that it keeps, the words
+/// of weights that it reads again and again, and all that it has memory for.
 inline constexpr int64_t kLinearBlockTiles = 20;
 inline constexpr int64_t kLinearBlockPanels = 4;
-inline constexpr int64_t kLinearBlockFloats =
+inline constexpr int64_t kLinearBlockSums =
     kLinearBlockTiles * kLinearBlockPanels * kLinearMaxTileRows * kLinearPanel;
+inline constexpr int64_t kLinearBlockWords = 384 * kLinearPanel;
+inline constexpr int64_t kLinearBlockFloats = kLinearBlockSums + kLinearBlockWords;
 
 struct LinearJob {
   LinearFormat format;

@@ -14,6 +14,8 @@ struct Bf16Dot {
   using Weights = __m512i;
   using Sum = f32x16;
   using Number = float;
+  using Unpacked = void;
+  static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 1;
   static constexpr bool kPlain = false;
 

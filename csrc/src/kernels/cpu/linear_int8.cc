@@ -10,11 +10,32 @@ namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
 
 namespace {
 
+/// Panels whose bytes were widened: of each step the even bytes of all outputs, then the odd ones.
+struct Int16 {
+  using X = uint32_t;  // two int16
+  using Weights = i16x32;
+  using Sum = i32x16;
+  using Number = int32_t;
+  static constexpr int64_t kStepWords = 2 * kLinearPanel;
+  static constexpr int kParts = 2;
+
+  template <int kPart>
+  [[gnu::always_inline]] static i16x32 weights(const uint32_t* p) {
+    return load_pairs(p + kPart * kLinearPanel);
+  }
+  [[gnu::always_inline]] static i16x32 broadcast(const uint32_t* x) { return splat_pair(*x); }
+  [[gnu::always_inline]] static void multiply_add(i32x16& sum, i16x32 w, i16x32 x) {
+    sum = add_products(sum, w, x);
+  }
+};
+
 struct Int8 {
   using X = uint32_t;  // two int16
   using Weights = i16x32;
   using Sum = i32x16;
   using Number = int32_t;
+  using Unpacked = Int16;
+  static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 2;
   static constexpr bool kPlain = false;
 
@@ -25,6 +46,16 @@ struct Int8 {
   [[gnu::always_inline]] static i16x32 broadcast(const uint32_t* x) { return splat_pair(*x); }
   [[gnu::always_inline]] static void multiply_add(i32x16& sum, i16x32 w, i16x32 x) {
     sum = add_products(sum, w, x);
+  }
+  static void unpack(const uint32_t* p, int64_t steps, uint32_t* to) {
+    for (int64_t step = 0; step < steps; ++step) {
+      for (int64_t i = 0; i < kLinearPanel; i += 16) {
+        store_pairs(to + i, load_even_bytes(p + i));
+        store_pairs(to + kLinearPanel + i, load_odd_bytes(p + i));
+      }
+      p += kLinearPanel;
+      to += 2 * kLinearPanel;
+    }
   }
   static void pack_row(const LinearJob& job, int64_t row, int64_t step, int64_t steps,
                        uint32_t* to) {

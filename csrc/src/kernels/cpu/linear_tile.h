@@ -15,7 +15,12 @@
 //   broadcast(x)         one x value as factor
 //   multiply_add(sum, w, x)
 //   pack_row(job, row, begin, count, to)   x values of steps begin ... begin + count - 1 of a row
+//   kStepWords           words of a step of what weights() reads
+//   Unpacked             the Format of panels that were unpacked for many rows by
+//   unpack(p, steps, to); void where they are read as they lie
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/simd/parts.h"
@@ -106,7 +111,7 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
       if constexpr (Format::kParts == 2) part.template operator()<1>();
 #pragma GCC unroll 2
       for (int s = 0; s < S; ++s) {
-        weights[s] += kLinearPanel;
+        weights[s] += Format::kStepWords;
         if constexpr (M >= kPrefetchRows) {
 #pragma GCC unroll 2
           for (int v = 0; v < V; ++v) __builtin_prefetch(next[s] + v * 64);
@@ -217,8 +222,10 @@ template <typename F>
   }
 }
 
-/// Steps of a block: 48 KB of a panel.
-inline constexpr int64_t kBlockSteps = 384;
+/// Steps of a block, so that 48 KB of weights pass over packed x: each part of a step takes 32
+/// words of the one or of the other.
+template <typename Format>
+inline constexpr int64_t kBlockSteps = kLinearBlockWords / kLinearPanel / Format::kParts;
 
 /// The tiles, panels and steps of one block.
 struct LinearBlock {
@@ -227,16 +234,39 @@ struct LinearBlock {
   int64_t step, step_end;
 };
 
-/// Sums are kept in `sums`, [panel][tile] of the block, from one block of steps to the next. While
-/// the tiles pass over a panel they fetch the next one piece by piece.
+/// From this many tiles on it pays to unpack weights first.
+inline constexpr int64_t kUnpackTiles = 8;
+
+/// Unpacks weights into `room` where that pays; returns the function for tiles of a number of rows
+/// that reads what `words` points at afterwards.
 template <typename Format>
-void multiply_block(const LinearJob& job, const LinearBlock& block, float* sums) {
+auto block_function(int64_t tiles, int64_t steps, const uint32_t*& words,
+                    [[maybe_unused]] uint32_t* room) {
+  if constexpr (!std::is_void_v<typename Format::Unpacked>) {
+    if (tiles >= kUnpackTiles) {
+      Format::unpack(words, steps, room);
+      words = room;
+      return tile_function<typename Format::Unpacked, false>;
+    }
+  }
+  return tile_function<Format, false>;
+}
+
+/// Sums are kept in `memory`, [panel][tile] of the block, from one block of steps to the next;
+/// behind them is room for unpacked weights. While the tiles pass over a panel they fetch the next
+/// one piece by piece.
+template <typename Format>
+void multiply_block(const LinearJob& job, const LinearBlock& block, float* memory) {
   const int64_t steps = block.step_end - block.step;
   const int64_t tiles = block.tiles_end - block.tiles;
+  auto* const unpacked = reinterpret_cast<uint32_t*>(memory + kLinearBlockSums);
+  float* sums = memory;
   for (int64_t panel = block.panels; panel < block.panels_end; ++panel) {
-    const uint32_t* w[1] = {panel_words(job, panel) + block.step * kLinearPanel};
+    const uint32_t* const words = panel_words(job, panel) + block.step * kLinearPanel;
+    const uint32_t* w[1] = {words};
+    const auto function_for = block_function<Format>(tiles, steps, w[0], unpacked);
     const uint32_t* next = panel + 1 < block.panels_end
-                               ? w[0] + job.steps * kLinearPanel
+                               ? words + job.steps * kLinearPanel
                                : panel_words(job, block.panels) + block.step_end * kLinearPanel;
     const char* ahead = reinterpret_cast<const char*>(next);
     const int64_t ahead_stride = (kLineBytes + tiles - 1) / tiles;
@@ -245,7 +275,7 @@ void multiply_block(const LinearJob& job, const LinearBlock& block, float* sums)
       const int64_t rows = job.first_row(tile + 1) - row;
       const auto* x = static_cast<const typename Format::X*>(packed_tile<Format>(job, tile)) +
                       block.step * rows * Format::kParts;
-      tile_function<Format, false>(rows)(w, x, steps, block.step > 0, sums, {ahead, ahead_stride});
+      function_for(rows)(w, x, steps, block.step > 0, sums, {ahead, ahead_stride});
       if (block.step_end == job.steps) finish_tile(job, row, rows, panel, sums);
       ahead += ahead_stride * steps;
       sums += kTileFloats;
@@ -256,11 +286,11 @@ void multiply_block(const LinearJob& job, const LinearBlock& block, float* sums)
 /// A block of packed x stays in the second-level cache while a few panels pass over it.
 template <typename Format>
 void multiply_many(const LinearJob& job, int64_t first_tile, int64_t end_tile, int64_t first_panel,
-                   int64_t end_panel, float* sums) {
+                   int64_t end_panel, float* memory) {
   each_piece(first_tile, end_tile, kLinearBlockTiles, [&](int64_t tiles, int64_t tiles_end) {
     each_piece(first_panel, end_panel, kLinearBlockPanels, [&](int64_t panels, int64_t panels_end) {
-      each_piece(0, job.steps, kBlockSteps, [&](int64_t step, int64_t step_end) {
-        multiply_block<Format>(job, {tiles, tiles_end, panels, panels_end, step, step_end}, sums);
+      each_piece(0, job.steps, kBlockSteps<Format>, [&](int64_t step, int64_t step_end) {
+        multiply_block<Format>(job, {tiles, tiles_end, panels, panels_end, step, step_end}, memory);
       });
     });
   });

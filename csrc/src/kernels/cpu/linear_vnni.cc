@@ -16,6 +16,8 @@ struct Vnni {
   using X = uint32_t;  // four uint8
   using Sum = i32x16;
   using Number = int32_t;
+  using Unpacked = void;
+  static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 1;
   static constexpr bool kPlain = false;
 

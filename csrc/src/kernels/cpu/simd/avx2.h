@@ -310,6 +310,13 @@ struct i16x32 {
 [[gnu::always_inline]] inline i16x32 load_odd_bytes(const uint32_t* p) {
   return {_mm256_srai_epi16(load_half(p), 8), _mm256_srai_epi16(load_half(p + 8), 8)};
 }
+[[gnu::always_inline]] inline i16x32 load_pairs(const uint32_t* p) {
+  return {load_half(p), load_half(p + 8)};
+}
+[[gnu::always_inline]] inline void store_pairs(uint32_t* p, i16x32 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), a.hi);
+}
 [[gnu::always_inline]] inline i16x32 splat_pair(uint32_t pair) {
   const __m256i v = _mm256_set1_epi32(static_cast<int>(pair));
   return {v, v};

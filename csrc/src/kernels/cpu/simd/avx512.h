@@ -267,6 +267,12 @@ struct i16x32 {
 [[gnu::always_inline]] inline i16x32 load_odd_bytes(const uint32_t* p) {
   return {_mm512_srai_epi16(_mm512_loadu_si512(p), 8)};
 }
+[[gnu::always_inline]] inline i16x32 load_pairs(const uint32_t* p) {
+  return {_mm512_loadu_si512(p)};
+}
+[[gnu::always_inline]] inline void store_pairs(uint32_t* p, i16x32 a) {
+  _mm512_storeu_si512(p, a.v);
+}
 [[gnu::always_inline]] inline i16x32 splat_pair(uint32_t pair) {
   return {_mm512_set1_epi32(static_cast<int>(pair))};
 }

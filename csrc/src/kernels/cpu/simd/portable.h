@@ -289,6 +289,14 @@ inline i16x32 load_even_bytes(const uint32_t* p) {
 inline i16x32 load_odd_bytes(const uint32_t* p) {
   return load_bytes(p, 1);
 }
+inline i16x32 load_pairs(const uint32_t* p) {
+  i16x32 a;
+  std::memcpy(a.lane, p, sizeof(a.lane));
+  return a;
+}
+inline void store_pairs(uint32_t* p, i16x32 a) {
+  std::memcpy(p, a.lane, sizeof(a.lane));
+}
 inline i16x32 splat_pair(uint32_t pair) {
   i16x32 a;
   for (int i = 0; i < 32; ++i) a.lane[i] = static_cast<int16_t>(pair >> (16 * (i % 2)));
