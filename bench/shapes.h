@@ -110,4 +110,38 @@ inline constexpr std::array kLinearShapes = {
     LinearShape{"large_up", 4096, 1024},  LinearShape{"large_down", 1024, 4096},
 };
 
+/// The products of one layer: q, k and v of self-attention are one. Cross-attention multiplies its
+/// k and v once for each source, not in a step.
+[[nodiscard]] inline std::vector<LinearShape> layer_products(const StackSpec& stack,
+                                                             bool has_cross_attention) {
+  const int64_t dim = stack.dim;
+  const int64_t width = int64_t{stack.heads} * stack.head_dim;
+  const int64_t kv_width = int64_t{stack.kv_heads} * stack.head_dim;
+  std::vector<LinearShape> products = {{"qkv", width + 2 * kv_width, dim}, {"out", dim, width}};
+  if (has_cross_attention) {
+    products.push_back({"cross_q", width, dim});
+    products.push_back({"cross_out", dim, width});
+  }
+  if (stack.gated_ffn) products.push_back({"gate", stack.ffn_dim, dim});
+  products.push_back({"up", stack.ffn_dim, dim});
+  products.push_back({"down", dim, stack.ffn_dim});
+  return products;
+}
+
+/// The products of a decode step in their order: the decoder's layers, then the head.
+[[nodiscard]] inline std::vector<LinearShape> step_products(const TransformerSpec& spec) {
+  std::vector<LinearShape> products;
+  for (int layer = 0; layer < spec.decoder.layers; ++layer) {
+    const auto more = layer_products(spec.decoder, spec.is_seq2seq());
+    products.insert(products.end(), more.begin(), more.end());
+  }
+  products.push_back({"head", spec.vocab, spec.decoder.dim});
+  return products;
+}
+
+/// The products of a layer that many rows pass at once: of the encoder, or of a prompt.
+[[nodiscard]] inline std::vector<LinearShape> prompt_products(const TransformerSpec& spec) {
+  return layer_products(spec.is_seq2seq() ? spec.encoder : spec.decoder, false);
+}
+
 }  // namespace fuseq::bench

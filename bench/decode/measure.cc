@@ -7,6 +7,7 @@
 #include <string>
 
 #include "fuseq/error.h"
+#include "fuseq/kernels.h"
 #include "fuseq/session.h"
 
 namespace fuseq::bench {
@@ -28,20 +29,22 @@ std::vector<int32_t> some_ids(int vocab, int count, int seed) {
   return ids;
 }
 
-/// Elements of the matrices that a step of the decoder reads.
-int64_t step_elements(const TransformerSpec& spec) {
-  int64_t elements = 0;
+/// Bytes of the matrices that a step of the decoder reads: those of panels of the dtype, in int8
+/// with what belongs to their outputs.
+int64_t step_matrix_bytes(const TransformerSpec& spec, DType dtype) {
+  int64_t bytes = 0;
   for (const WeightInfo& info : weight_table(spec)) {
     const bool in_layer = info.name.starts_with("decoder.") &&
                           !info.name.ends_with("cross_attn.k.weight") &&
                           !info.name.ends_with("cross_attn.v.weight");
     const bool in_head =
         info.name.starts_with("head.") || (spec.head.tied && info.name == "embed.tokens");
-    if (info.is_matrix && (in_layer || in_head)) {
-      elements += Shape(std::span<const int64_t>(info.shape)).num_elements();
-    }
+    if (!info.is_matrix || !(in_layer || in_head)) continue;
+    const PackedMatrix panel(dtype, PackedMatrix::kPanel, info.shape[1]);
+    bytes +=
+        panel.num_bytes() * ((info.shape[0] + PackedMatrix::kPanel - 1) / PackedMatrix::kPanel);
   }
-  return elements;
+  return bytes;
 }
 
 }  // namespace
@@ -95,11 +98,11 @@ int64_t bytes_per_step(const Model& model, const Case& c) {
   const TransformerSpec& spec = model.spec();
   const StackSpec& decoder = spec.decoder;
   // A position has a key and a value in every layer. Beams share the prompt and the source.
-  const int64_t position = int64_t{2} * decoder.layers * decoder.kv_heads * decoder.head_dim;
+  const int64_t position = int64_t{2} * decoder.layers * decoder.kv_heads * decoder.head_dim *
+                           static_cast<int64_t>(size_of(model.cache_dtype()));
   const int64_t shared = int64_t{c.source_length} + c.prompt_length;
   const int64_t positions = c.batch * (shared + int64_t{c.beams} * c.new_tokens / 2);
-  return (step_elements(spec) + positions * position) *
-         static_cast<int64_t>(size_of(model.dtype()));
+  return step_matrix_bytes(spec, model.dtype()) + positions * position;
 }
 
 }  // namespace fuseq::bench

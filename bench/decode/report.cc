@@ -2,6 +2,8 @@
 // Prints the results of fuseq-bench.
 #include "decode/report.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <fstream>
 #include <ostream>
 #include <thread>
@@ -49,6 +51,18 @@ Record with_header(const Header& header, const Record& record) {
 }
 
 }  // namespace
+
+std::string fixed(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 != 0 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
 
 Header describe_machine(CpuIsa isa) {
   const Context context({.num_threads = 1, .cpu_isa = isa});

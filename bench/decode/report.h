@@ -18,6 +18,10 @@ struct Field {
 };
 using Record = std::vector<Field>;
 
+/// A number with so many digits after the point.
+[[nodiscard]] std::string fixed(double value, int digits);
+[[nodiscard]] double median(std::vector<double> values);
+
 /// What is the same for all records: version, CPU, instruction set.
 struct Header {
   std::string version;

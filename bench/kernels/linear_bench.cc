@@ -40,6 +40,14 @@ const std::vector<PackedMatrix>& matrices(const LinearShape& shape, DType dtype)
   return copies;
 }
 
+/// Multiply-adds in registers by the dtype's own instruction, measured once.
+double peak_of(DType dtype, int threads) {
+  static std::map<std::pair<DType, int>, double> known;
+  double& result = known[{dtype, threads}];
+  if (result == 0) result = multiply_add_peak(dtype, threads);
+  return result;
+}
+
 void bench_linear(const Twin& twin, const LinearShape& shape, DType dtype, int64_t N) {
   const std::string text =
       std::string(name(dtype)) + "/" + std::string(shape.what) + "/" + std::to_string(N);
@@ -71,6 +79,10 @@ void bench_linear(const Twin& twin, const LinearShape& shape, DType dtype, int64
     } else {
       meter.count_operations(2.0 * static_cast<double>(N * shape.outputs * shape.inputs),
                              twin.threads);
+      // The limit so far is float32's.
+      const double peak = peak_of(dtype, twin.threads) * 1e-9;
+      state.counters["limit"] = peak;
+      state.counters["%"] = state.counters["GFLOP/s"].value / peak * 100;
     }
   });
 }
@@ -87,7 +99,7 @@ void register_all() {
     for (const LinearShape& shape : kLinearShapes) {
       if (is_slow && shape.what != "base_out") continue;
       if (!is_last && !shape.what.starts_with("base")) continue;
-      for (const DType dtype : {DType::f32, DType::bf16}) {
+      for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
         for (const int64_t N : {1, 8, 128, 512}) {
           if (N > kFewRows && (is_slow || shape.what == "base_head")) continue;
           if (N == 512 && !is_last) continue;
