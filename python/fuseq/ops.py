@@ -116,7 +116,8 @@ def pack(weight: object, dtype: str = "float32", *, context: Context | None = No
 
     Args:
         weight: [O, I], float32, float16 or bfloat16, any strides.
-        dtype: "float32" or "bfloat16".
+        dtype: "float32", "bfloat16" or "int8"; of int8 each row has a scale, and `linear` rounds
+            x to int8 too, with a scale for each of its rows.
         context: Threads and scratch memory; by default one per calling thread.
 
     Returns:

@@ -25,13 +25,18 @@ def test_a_recorded_preset_gives_the_logits_of_keras_hub(name: str) -> None:
 
 
 def test_an_int8_preset_gives_logits_near_those_of_keras_hub() -> None:
-    # Keras also rounds the inputs of every matrix to int8; we only dequantise the matrices.
-    difference = keras_presets.largest_difference(load(FOLDER / INT8), keras_presets.expected(INT8))
-    assert difference < 0.05
+    record = keras_presets.expected(INT8)
+    assert load(FOLDER / INT8).dtype == "int8"
+    # Keys and values are kept in bfloat16, so that some inputs fall on the other side of a step;
+    # with 16 inputs each step is a large one.
+    assert keras_presets.largest_difference(load(FOLDER / INT8), record) < 0.1
+    # Keras also rounds the inputs of every matrix to int8; of float32 only the matrices are.
+    assert keras_presets.largest_difference(load(FOLDER / INT8, "float32"), record) < 0.05
 
 
 def test_an_int8_matrix_is_what_was_quantised_to_half_a_step() -> None:
-    ours, original = load(FOLDER / INT8), load(FOLDER / "gpt2_032")  # drawn with the same weights
+    ours = load(FOLDER / INT8, "float32")
+    original = load(FOLDER / "gpt2_032")  # drawn with the same weights
     for name, _, is_matrix in _core.weight_table(ours.spec):
         a, b = (model.weight(name).numpy() for model in (ours, original))
         if is_matrix or name == "embed.tokens":
@@ -68,7 +73,7 @@ def test_ids_of_texts_are_those_of_keras_hub(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*EXACT, INT8])
 def test_a_preset_read_and_written_is_the_same(name: str, tmp_path: Path) -> None:
-    model = load(FOLDER / name)
+    model = load(FOLDER / name, "float32" if name == INT8 else None)
     tokenizer = tokenizers.load(FOLDER / name)
     keras_format.save(tmp_path / "one", model, family_of(model), tokenizer=tokenizer)
     assert keras_presets.same_weights(load(tmp_path / "one"), model)
@@ -183,9 +188,9 @@ def _quantised(mode: str, source: str | None) -> dict[str, Any]:
         ("mixed_bfloat16", "bfloat16"),
         ("float16", "float32"),
         ({"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}, "float32"),
-        ({"class_name": "DTypePolicy", "config": {"name": "int8_from_bfloat16"}}, "bfloat16"),
-        (_quantised("int8", None), None),
-        (_quantised("int8", "bfloat16"), "bfloat16"),
+        ({"class_name": "DTypePolicy", "config": {"name": "int8_from_bfloat16"}}, "int8"),
+        (_quantised("int8", None), "int8"),
+        (_quantised("int8", "bfloat16"), "int8"),
     ],
 )
 def test_the_saved_policy_becomes_a_dtype_of_the_engine(

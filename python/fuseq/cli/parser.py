@@ -43,7 +43,9 @@ class Parser(argparse.ArgumentParser):
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of loading a model."""
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "int8"), help="default: as stored"
+    )
     parser.add_argument(
         "--threads", type=whole(0, LARGEST), metavar="N", help="default: those of the machine"
     )

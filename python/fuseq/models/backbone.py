@@ -20,6 +20,7 @@ from fuseq.models.engine_weights import EngineWeights
 from fuseq.models.families import FAMILIES
 from fuseq.models.folders import open_folder
 from fuseq.models.inputs import Keys, as_ids, prompts_of
+from fuseq.models.quantizing import checked_mode
 from fuseq.models.registry import find_subclass
 from fuseq.presets import keras_format
 from fuseq.presets.family import Family, Spec
@@ -131,10 +132,12 @@ class Backbone(Adaptable):
         """Loads the backbone of an opened preset; `asked` is what the user called it."""
         spec = preset.read_spec()
         kind = find_subclass(cls, str(spec.get("family")), asked)
-        wanted = engine_dtype(dtype) or preset.stored_dtype()
+        given = engine_dtype(dtype)
+        wanted = given or preset.stored_dtype()
         backbone = kind.__new__(kind)
         if load_weights:
-            model = preset.load_model(dtype=wanted, num_threads=num_threads)
+            chosen = given if wanted == "int8" else wanted  # None: if all is stored so
+            model = preset.load_model(dtype=chosen, num_threads=num_threads)
             spec = json.loads(model.spec)
         else:
             model = None
@@ -143,8 +146,6 @@ class Backbone(Adaptable):
         backbone.trainable = trainable
         if load_weights:
             backbone.engine.stored_in(preset.folder)
-            # Who asks for floats gets them to train on; else small steps would be lost unnoticed.
-            backbone.engine.is_quantized = dtype is None and preset.is_quantized()
         return backbone
 
     @property
@@ -185,7 +186,7 @@ class Backbone(Adaptable):
 
     @property
     def dtype(self) -> str:
-        """What the engine keeps the weights in."""
+        """What the engine keeps the matrices in: "float32", "bfloat16" or "int8"."""
         return self.engine.dtype or "float32"
 
     @property
@@ -303,8 +304,12 @@ class Backbone(Adaptable):
                 f"pickle: {type(self).__name__} must come from a preset with its weights as they "
                 "were, got weights that no folder holds. Call save_to_preset first"
             )
-        chosen = {"dtype": self.dtype, "name": self.name, "num_threads": self.num_threads}
-        return _restore, (type(self), fspath(source), chosen, self.rules)
+        chosen = {
+            "dtype": self.engine.quantized_from or self.dtype,
+            "name": self.name,
+            "num_threads": self.num_threads,
+        }
+        return _restore, (type(self), fspath(source), chosen, self.rules, self.dtype)
 
     @classmethod
     def family_tables(cls) -> Family:
@@ -365,6 +370,27 @@ class Backbone(Adaptable):
             )
         )
 
+    def quantize(
+        self, mode: str | None = None, config: object = None, filters: object = None
+    ) -> None:
+        """Makes the matrices int8, for good: they take a quarter of float32's memory.
+
+        A scale belongs to each row of outputs, the largest number of a row becomes 127 or -127.
+        Biases, norms and positions stay float32. When the model computes, what goes into a matrix
+        is rounded to int8 too, with a scale for each token. The weights cannot be trained
+        afterwards; a `torch_module()` that was there no longer shares them.
+
+        Args:
+            mode: "int8".
+            config: Not there; Keras has it.
+            filters: Not there; Keras has it.
+
+        Raises:
+            ValueError: There is no such mode, or the weights are int8 already.
+            NotImplementedError: Keras has the mode or the argument, and fuseq has not.
+        """
+        self.engine.quantize(checked_mode(mode, config, filters, self.engine.is_quantized))
+
     # ---- calls ----
 
     def __call__(self, inputs: Arrays) -> Floats | dict[str, Floats]:
@@ -411,10 +437,12 @@ class Backbone(Adaptable):
         return spread(logits.numpy(), shape, mask), spread(hidden.numpy(), shape, mask)
 
 
-def _restore(kind: type[B], folder: str, chosen: Mapping[str, Any], rules: Rules) -> B:
+def _restore(kind: type[B], folder: str, chosen: Mapping[str, Any], rules: Rules, dtype: str) -> B:
     """The other half of `Backbone.__reduce__`."""
     backbone = kind.from_preset(folder, **chosen)
     backbone.rules = rules
+    if dtype != backbone.dtype:
+        backbone.quantize(dtype)
     return backbone
 
 

@@ -35,9 +35,10 @@ class EngineWeights:
 
     Attributes:
         spec: The spec, every field given.
-        dtype: What the engine keeps weights in; None: as stored, not known yet.
+        dtype: What the engine keeps matrices in; None: as stored, not known yet.
         num_threads: Threads of the engine; None: those of the machine.
-        is_quantized: Whether the weights were whole numbers of few bits when they were read.
+        quantized_from: The dtype of the weights of `source`'s model before `quantize`; None: they
+            are as they were read.
         is_trainable: Whether a module in training that is made of them may change them.
         seed: Of weights that are drawn; None: others every time.
         lock: One thread at a time makes the model, or uses the session.
@@ -50,7 +51,7 @@ class EngineWeights:
         self.spec = spec
         self.dtype = dtype if model is None else model.dtype
         self.num_threads = num_threads
-        self.is_quantized = False
+        self.quantized_from: str | None = None
         self.is_trainable = True
         self.seed: int | None = None
         self.lock = threading.RLock()
@@ -59,6 +60,11 @@ class EngineWeights:
         self._source: WeightStamp | None = None
         self._holder: WeightHolder | None = None
         self._held_version: object = None  # the holder's when the model was made
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether matrices are whole numbers of few bits, which cannot be trained."""
+        return self.dtype == "int8"
 
     @property
     def model(self) -> _core.Model:
@@ -101,17 +107,25 @@ class EngineWeights:
         with self.lock:
             if self.source is None:
                 self._source = WeightStamp.of(folder)
+                self.quantized_from = None
 
     def replace(self, model: _core.Model) -> None:
         """Goes on with other weights."""
         with self.lock:
             self.spec = json.loads(model.spec)
             self.dtype = model.dtype
-            self.is_quantized = False
+            self.quantized_from = None
             self._model, self._session, self._source = model, None, None
             if self._holder is not None:
                 self._holder.assign(model)
                 self._held_version = self._holder.version()
+
+    def quantize(self, dtype: str) -> None:
+        """Goes on with the same weights in few bits; a holder of floats has them no longer."""
+        with self.lock:
+            model = self.model
+            self._model, self._session, self._holder = model.to(dtype), None, None
+            self.dtype, self.quantized_from = self._model.dtype, model.dtype
 
     @property
     def holder(self) -> WeightHolder | None:

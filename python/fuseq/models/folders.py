@@ -39,7 +39,8 @@ def load_model(
     Args:
         folder: Holds `config.json` (KerasHub, transformers) or `spec.json` (ours), and the weights;
             or a name or handle as `from_preset` takes it.
-        dtype: "float32" or "bfloat16"; by default bfloat16 if stored so, else float32.
+        dtype: "float32", "bfloat16" or "int8"; by default bfloat16 or int8 if stored so, else
+            float32.
         num_threads: Threads for packing and for `generate` on this model; by default those of the
             machine.
         cpu_isa: "automatic", "avx512", "avx2" or "portable".

@@ -16,7 +16,7 @@ class TableBackbone(Backbone):
         intermediate_dim: Width inside the feed-forward parts.
         dropout: Of training.
         max_sequence_length: The longest source and the longest target, in tokens.
-        dtype: "float32" or "bfloat16", or a Keras policy of such a name.
+        dtype: "float32", "bfloat16" or "int8", or a Keras policy of such a name.
         name: As Keras names layers.
         trainable: Whether training changes the weights.
         num_threads: Threads of the engine; None: those of the machine.

@@ -22,7 +22,6 @@ from fuseq.presets.load import Preset, Rules
 T = TypeVar("T", bound="Task")
 Format = Literal["keras_hub", "transformers", "fuseq"]
 
-_LATER = ("quantize",)
 _LENGTHS = ("sequence_length", "encoder_sequence_length", "decoder_sequence_length")
 _BACKBONE_ARGUMENTS = ("dtype", "num_threads")
 _ARGUMENTS = (
@@ -104,12 +103,6 @@ class Task:
         if compile:
             self.compile()
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        """Says what of Keras is not there yet; called for names that nothing else has."""
-        if name in _LATER:
-            raise AttributeError(f"{type(self).__name__}.{name}: quantising is not in fuseq yet")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def compile(self) -> None:
         """Sets how the task trains and generates."""
 
@@ -162,10 +155,10 @@ class Task:
             preset: A built-in name (`presets` lists them), a handle `kaggle://user/model/keras/name`
                 or `hf://user/model`, or a folder: of KerasHub, of transformers, or of fuseq.
             load_weights: Whether to read the weights; else they are drawn at random.
-            **kwargs: `dtype` ("float32", "bfloat16"), `device` ("cpu"), `num_threads`;
-                `preprocessor` (None: inputs are ids), `sequence_length`,
-                `encoder_sequence_length`, `decoder_sequence_length` in tokens; `backbone`,
-                `compile`, `name`, `trainable` as the constructor has them.
+            **kwargs: `dtype` ("float32", "bfloat16", "int8" or a Keras policy; None: as stored),
+                `device` ("cpu"), `num_threads`; `preprocessor` (None: inputs are ids),
+                `sequence_length`, `encoder_sequence_length`, `decoder_sequence_length` in tokens;
+                `backbone`, `compile`, `name`, `trainable` as the constructor has them.
 
         Returns:
             A task of the class, or of the class below it that serves the preset's family.
@@ -241,9 +234,9 @@ class Task:
                 with, if any.
 
         Raises:
-            ValueError: The form cannot hold the model; the message names the fields and a form that
-                can. Or the folder holds a preset of another form, or the form has no place for
-                generation_options.
+            ValueError: The form cannot hold the model, as KerasHub's and transformers' no int8; the
+                message names the fields and a form that can. Or the folder holds a preset of
+                another form, or the form has no place for generation_options.
             OSError: The system refused to write; an old preset is left as it was.
         """
         saving.save(
@@ -278,6 +271,22 @@ class Task:
             path: Ends in `.weights.h5` or `.safetensors`.
         """
         self._backbone.load_weights(path)
+
+    def quantize(
+        self, mode: str | None = None, config: object = None, filters: object = None
+    ) -> None:
+        """Makes the matrices int8, as `Backbone.quantize` says.
+
+        Args:
+            mode: "int8".
+            config: Not there; Keras has it.
+            filters: Not there; Keras has it.
+
+        Raises:
+            ValueError: There is no such mode, or the weights are int8 already.
+            NotImplementedError: Keras has the mode or the argument, and fuseq has not.
+        """
+        self._backbone.quantize(mode, config, filters)
 
     # ---- what it is ----
 
@@ -345,13 +354,13 @@ class Task:
             )
         arguments = {
             "compile": False,
-            "dtype": self._backbone.dtype,
+            "dtype": self._backbone.engine.quantized_from or self._backbone.dtype,
             "name": self.name,
             "num_threads": self._backbone.num_threads,
             "preprocessor": self.preprocessor,
         }
-        state = self._compiled_state()
-        return _restore, (type(self), fspath(source), arguments, state, self._backbone.rules)
+        chosen = (self._compiled_state(), self._backbone.rules, self._backbone.dtype)
+        return _restore, (type(self), fspath(source), arguments, *chosen)
 
     def __copy__(self: T) -> T:
         """A task of the same parts."""
@@ -369,10 +378,13 @@ def _restore(
     arguments: Mapping[str, Any],
     compiled: Mapping[str, Any] | None,
     rules: Rules,
+    dtype: str,
 ) -> Task:
     """The other half of `Task.__reduce__`."""
     task = kind.from_preset(folder, **arguments)
     task.backbone.rules = rules
+    if dtype != task.backbone.dtype:
+        task.quantize(dtype)
     if compiled is not None:
         task.compile(**compiled)
     return task

@@ -60,6 +60,32 @@ class TrainableTask(Task):
         """
         return self.backbone.torch_module()
 
+    def quantize(
+        self, mode: str | None = None, config: object = None, filters: object = None
+    ) -> None:
+        """Makes the matrices int8, as `Backbone.quantize` says; the optimizer's state is dropped.
+
+        Args:
+            mode: "int8".
+            config: Not there; Keras has it.
+            filters: Not there; Keras has it.
+
+        Raises:
+            ValueError: There is no such mode, the weights are int8 already, or `fit` is running.
+            NotImplementedError: Keras has the mode or the argument, and fuseq has not.
+
+        Example:
+            >>> from fuseq.models import GPT2CausalLM
+            >>> lm = GPT2CausalLM.from_preset("tests/golden/keras_presets/gpt2_032")
+            >>> lm.quantize("int8")
+            >>> lm.backbone.dtype
+            'int8'
+        """
+        if self.training is not None and self.training.running is not None:
+            raise ValueError("quantize: fit must have ended, got a call while it is running")
+        super().quantize(mode, config, filters)
+        self.training = None
+
     @property
     def optimizer(self) -> Any:  # noqa: ANN401
         """The optimizer that `compile` has chosen, with `learning_rate` to read and set."""

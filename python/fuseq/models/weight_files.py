@@ -20,6 +20,11 @@ def save(path: Path, model: Model, family: Family) -> None:
     if path.name.endswith(_KERAS):
         keras_format.save_weights_h5(path, model, family)
         return
+    if model.dtype == "int8":
+        raise ValueError(
+            f"save_weights: a {_OURS} file must get weights that are floats, got int8. Save the "
+            'task with format="fuseq", or load it with dtype="float32"'
+        )
 
     def maker(name: str) -> Callable[[], Tensor]:
         return lambda: model.weight(name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fuseq._core import Model, Tensor
-from fuseq.presets import keras_objects, keras_weights
+from fuseq.presets import keras_weights
 from fuseq.presets.checkpoint import read_json
 from fuseq.presets.family import Family, KerasFamily, Spec
 from fuseq.presets.keras_objects import CONFIG_FILE, Object, class_name, engine_dtype
@@ -98,8 +98,8 @@ def read_dtype(folder: Path) -> str | None:
         folder: The preset.
 
     Returns:
-        "float32" (for float16 too), "bfloat16" (for mixed_bfloat16 too), or None where
-        `config.json` does not tell; a quantised preset counts as its source.
+        "float32" (for float16 too), "bfloat16" (for mixed_bfloat16 too), "int8" where a layer is
+        quantised, or None where `config.json` does not tell.
 
     Raises:
         FileNotFoundError: There is no `config.json`.
@@ -107,12 +107,6 @@ def read_dtype(folder: Path) -> str | None:
     """
     config = _config(folder)
     return engine_dtype(config["config"].get("dtype"), f'load "{folder / CONFIG_FILE}"')
-
-
-def is_quantized(folder: Path) -> bool:
-    """Whether a preset's weights are int8, which are read as floats."""
-    call = f'load "{folder / CONFIG_FILE}"'
-    return keras_objects.is_quantized(_config(folder)["config"].get("dtype"), call)
 
 
 def load_model(
@@ -129,7 +123,8 @@ def load_model(
     Args:
         folder: The preset.
         families: The known families.
-        dtype: "float32", "bfloat16" or None: bfloat16 if stored so, else float32.
+        dtype: "float32", "bfloat16", "int8" or None: bfloat16 if stored so, int8 if all that Keras
+            quantises is, else float32.
         num_threads: Threads, or None for those of the machine.
         cpu_isa: "automatic", "avx512", "avx2" or "portable".
         spec: What `read_spec` gave; None: it is read.
@@ -142,10 +137,13 @@ def load_model(
         ValueError: A file is not what it should be.
         ImportError: h5py is not installed.
     """
-    read_dtype(folder)  # a preset of int4 is told by its policy, not by odd shapes
+    policy = read_dtype(folder)  # a preset of int4 is told by its policy, not by odd shapes
     spec = spec or read_spec(folder, families)
     family = _find_family(_config(folder), families, f'load "{folder / CONFIG_FILE}"')
-    weights = keras_weights.load_weights(_weights_file(folder), spec, family)
+    path = _weights_file(folder)
+    weights = keras_weights.load_weights(path, spec, family)
+    if dtype is None and policy == "int8" and keras_weights.is_int8(path, spec, family):
+        dtype = policy  # the whole numbers stay: the largest of each row of outputs is 127
     return Model.build(
         json.dumps(spec), weights, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa
     )

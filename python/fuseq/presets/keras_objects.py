@@ -72,25 +72,21 @@ def policy(name: str) -> Object:
 
 
 def engine_dtype(value: object, call: str) -> str | None:
-    """The dtype in which the engine computes a saved policy; a quantised one counts as its source.
+    """The dtype in which the engine computes a saved policy.
 
     Args:
         value: A name, a policy, a map of policies by layer, or None.
         call: Starts the message of an error.
 
     Returns:
-        "float32", "bfloat16", or None where the file does not tell.
+        "float32", "bfloat16", "int8" where a layer is quantised, or None where the file does not
+        tell.
 
     Raises:
-        ValueError: The policy is not one of those, nor int8.
+        ValueError: The policy is not one of those.
     """
-    found = {name for name in (_engine_name(one, call) for one in _policies(value, call)) if name}
-    return "float32" if "float32" in found else next(iter(found), None)
-
-
-def is_quantized(value: object, call: str) -> bool:
-    """Whether a saved policy, as `engine_dtype` takes it, says that weights are int8."""
-    return any(_mode_and_name(one, call)[0] == _INT8 for one in _policies(value, call))
+    found = {_engine_name(one, call) for one in _policies(value, call)}
+    return next((name for name in (_INT8, "float32", "bfloat16") if name in found), None)
 
 
 def _policies(value: object, call: str) -> Iterator[object]:
@@ -129,4 +125,6 @@ def _engine_name(value: object, call: str) -> str | None:
             f"{call}: dtype must be one of {', '.join(_FLOATS)} or quantised to int8, got {got!r}. "
             "Save the model with KerasHub without quantisation"
         )
+    if mode == _INT8:
+        return _INT8
     return None if name is None else _FLOATS[str(name)]

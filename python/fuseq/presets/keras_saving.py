@@ -61,9 +61,10 @@ def save(
             never.
 
     Raises:
-        ValueError: KerasHub's form cannot hold a field of the spec.
+        ValueError: KerasHub's form cannot hold a field of the spec, or the weights are int8.
         OSError: The system refused to write; an old folder is left as it was.
     """
+    _check_floats(model, "save_to_preset")
     known = keras_tables(family, "save_to_preset")
     check_spec(json.loads(model.spec), known, "save_to_preset")
     files = _files(model, known, tokenizer, preprocessor, task)
@@ -88,15 +89,25 @@ def save_weights_h5(path: Path, model: Model, family: Family) -> None:
         family: Its family.
 
     Raises:
-        ValueError: KerasHub's form cannot hold the spec.
+        ValueError: KerasHub's form cannot hold the spec, or the weights are int8.
         FileNotFoundError: There is no such folder.
         OSError: The system refused to write; an old file is left as it was.
         ImportError: h5py is not installed.
     """
+    _check_floats(model, "save_weights")
     known = keras_tables(family, "save_weights")
     check_spec(json.loads(model.spec), known, "save_weights")
     with whole_file(path, "save_weights") as unfinished:
         keras_weights.save_weights(unfinished, model, known)
+
+
+def _check_floats(model: Model, call: str) -> None:
+    """KerasHub has a layout of its own for int8, which we read and do not write."""
+    if model.dtype == "int8":
+        raise ValueError(
+            f"{call}: KerasHub's form must get weights that are floats, got int8. Save the task "
+            'with format="fuseq", or load it with dtype="float32"'
+        )
 
 
 def check_spec(spec: Spec, family: KerasFamily, call: str) -> None:

@@ -95,6 +95,16 @@ def load_weights(path: Path, spec: Spec, family: KerasFamily) -> dict[str, Tenso
         }
 
 
+def is_int8(path: Path, spec: Spec, family: KerasFamily) -> bool:
+    """Whether a file that `load_weights` reads has all as int8 that Keras quantises."""
+    with open_weights(path) as file:
+        return all(
+            file.dtype(_key(file, weight)) == _INT8
+            for weight in _weights(spec, family)
+            if weight.may_be_int8
+        )
+
+
 def save_weights(path: Path, model: Model, family: KerasFamily) -> None:
     """Writes one `.weights.h5` as a backbone of KerasHub does."""
     weights = list(_weights(json.loads(model.spec), family))

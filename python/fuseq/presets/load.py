@@ -77,7 +77,8 @@ class Preset:
         """The model, its weights packed.
 
         Args:
-            dtype: "float32", "bfloat16" or None: bfloat16 if stored so, else float32.
+            dtype: "float32", "bfloat16", "int8" or None: bfloat16 or int8 if stored so, else
+                float32.
             num_threads: Threads, or None for those of the machine.
             cpu_isa: "automatic", "avx512", "avx2" or "portable".
 
@@ -101,10 +102,6 @@ class Preset:
     def stored_dtype(self) -> str | None:
         """The dtype that the folder asks for; None: that of the weights."""
         return keras_format.read_dtype(self.folder) if self.form == "keras_hub" else None
-
-    def is_quantized(self) -> bool:
-        """Whether the weights are whole numbers of few bits, which are read as floats."""
-        return self.form == "keras_hub" and keras_format.is_quantized(self.folder)
 
     def rules(self) -> Rules:
         """Whose rules a task of the folder follows; our own folder remembers where it came from."""

@@ -75,6 +75,11 @@ def writer(
         A function of the folder.
     """
     family = _find_family(model.family, families, "export_transformers")
+    if model.dtype == "int8":
+        raise ValueError(
+            f"export_transformers: a {family.model_type} checkpoint must get weights that are "
+            'floats, got int8. Use save_model or format="fuseq", or load with dtype="float32"'
+        )
     config = _config(model, family, token_ids or {})
     entries = list(_entries(model, family))
 
