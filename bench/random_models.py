@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-# name -> (class, configuration); the fields that are not given are those of the class.
 BART_BASE = {
     "d_model": 768,
     "encoder_layers": 6,
@@ -32,14 +33,61 @@ BART_TINY = {
 }
 GPT2_TINY = {"vocab_size": 500, "n_positions": 256, "n_embd": 64, "n_layer": 2, "n_head": 4}
 GPT2_TINY |= {"bos_token_id": 0, "eos_token_id": 0}
+MARIAN_BASE = {
+    "d_model": 512,
+    "encoder_layers": 6,
+    "decoder_layers": 6,
+    "encoder_attention_heads": 8,
+    "decoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "decoder_ffn_dim": 2048,
+    "max_position_embeddings": 512,
+    "activation_function": "swish",
+    "scale_embedding": True,
+}
+MARIAN_TINY = MARIAN_BASE | {
+    "vocab_size": 500,
+    "d_model": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 128,
+    "decoder_ffn_dim": 128,
+    "pad_token_id": 499,
+    "decoder_start_token_id": 499,
+}
+# name -> (class, configuration); the fields that are not given are those of the class.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "bart-base": ("bart", BART_BASE),
+    "bart-base-ends": ("bart", BART_BASE),
     "bart-large": ("bart", {}),
     "bart-tiny": ("bart", BART_TINY),
+    "bart-tiny-ends": ("bart", BART_TINY),
+    "marian-base": ("marian", MARIAN_BASE),
+    "marian-tiny": ("marian", MARIAN_TINY),
     "gpt2": ("gpt2", {}),
     "gpt2-medium": ("gpt2", {"n_embd": 1024, "n_layer": 24, "n_head": 16}),
     "gpt2-tiny": ("gpt2", GPT2_TINY),
 }
+# The end id's bias, so that greedy rows end by themselves after 8 to 128 tokens.
+END_BIAS = {"bart-base-ends": 1.5, "bart-tiny-ends": 0.34}
+NEVER = -1e4  # the bias of an id that must not come
+
+
+def vary(model: transformers.PreTrainedModel, name: str) -> None:
+    """Make the ids vary: with its usual starting weights a BART repeats one for ever.
+
+    A product of rows of size 1 gets the size `gain`; a small gain lets the positions, which are
+    made larger than the tokens, reach the last layer.
+    """
+    gain, positions = (1.2, 2.0) if "tiny" in name else (0.7, 8.0)
+    with torch.no_grad():
+        for weight_name, weight in model.named_parameters():
+            if ".layers." in weight_name and weight.dim() == 2:
+                weight.mul_(gain / (model.config.init_std * math.sqrt(weight.shape[1])))
+            elif ".embed_positions." in weight_name and weight.requires_grad:
+                weight.mul_(positions)
 
 
 def write_model(name: str, folder: Path) -> None:
@@ -52,19 +100,29 @@ def write_model(name: str, folder: Path) -> None:
         model = transformers.BartForConditionalGeneration(
             transformers.BartConfig(**fields, forced_eos_token_id=None)
         )
-        vary = {"embed_positions": 20.0, "layers": 8.0}
+        if name in END_BIAS:
+            model.final_logits_bias[0, model.config.eos_token_id] = END_BIAS[name]
+    elif kind == "marian":
+        model = transformers.MarianMTModel(transformers.MarianConfig(**fields))
+        # CTranslate2 takes it that rows start from zeros and that the padding id never comes.
+        with torch.no_grad():
+            model.model.shared.weight[model.config.pad_token_id] = 0
+        model.final_logits_bias[0, model.config.pad_token_id] = NEVER
+        # The tables of positions, which transformers makes anew at each load: fuseq reads them.
+        model._keys_to_ignore_on_save = None
     else:
         model = transformers.GPT2LMHeadModel(
             transformers.GPT2Config(**fields, initializer_range=0.05)
         )
-        vary = {}
-    # With its usual starting weights a BART repeats one id for ever; larger ones make the ids vary.
-    with torch.no_grad():
-        for weight_name, weight in model.named_parameters():
-            for part, factor in vary.items():
-                if f".{part}." in weight_name and weight.dim() == 2:
-                    weight.mul_(factor)
+    if kind != "gpt2":
+        vary(model, name)
     model.save_pretrained(folder)
+    if kind == "bart":
+        # As in older files; KerasHub asks for it.
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        config["num_hidden_layers"] = config["encoder_layers"]
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def model_folder(name: str, parent: Path) -> Path:
@@ -114,8 +172,6 @@ def random_spec(name: str) -> dict[str, Any]:
 
 def random_weights(spec: dict[str, Any], end_bias: float) -> dict[str, Any]:
     """Weights under fuseq's names, spread enough for ids to vary; the end id has its own bias."""
-    import json
-
     import numpy as np
     from fuseq import _core
 

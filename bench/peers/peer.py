@@ -12,29 +12,60 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+Inputs = TypeVar("Inputs")
+Output = TypeVar("Output")
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Prompts (or sources) of one length, and the number of new tokens to make."""
+    """Prompts (or sources), and how many tokens to make of each.
+
+    Attributes:
+        ids: The prompts.
+        new_tokens: The most new tokens of a row.
+        min_new_tokens: The fewest; end ids are banned before. As many as `new_tokens`: all rows
+            are equally long.
+        beams: 1 is greedy search; the length penalty is 1.
+        group: How much of the list a system takes at once, in the unit of the peer; None: all.
+    """
 
     ids: list[list[int]]
     new_tokens: int
+    min_new_tokens: int
+    beams: int = 1
+    group: int | None = None
 
 
-class Peer(Protocol):
-    """The interface of every rival."""
+class Peer(Protocol[Inputs, Output]):
+    """The interface of every rival. Of a batch only `run` is timed."""
 
     def prepare(self, folder: Path, threads: int, dtype: str) -> dict[str, str]:
         """Load a transformers folder; return the versions of what runs."""
 
-    def run(self, batch: Batch) -> list[list[int]]:
-        """Return exactly `batch.new_tokens` new ids per prompt: greedy search, end ids banned."""
+    def inputs(self, batch: Batch) -> Inputs:
+        """The prompts as the system takes them."""
+
+    def run(self, batch: Batch, inputs: Inputs) -> Output:
+        """Generate, and return the results as the system gives them."""
+
+    def new_ids(self, batch: Batch, output: Output) -> list[list[int]]:
+        """The new ids of each prompt's best row, with the end id if it ended."""
 
 
-def serve(peer: Peer) -> None:
-    """Answer `prepare`, `run` and whatever else the peer has until standard input ends."""
+def generate(peer: Peer[Inputs, Output], fields: dict[str, Any]) -> tuple[list[list[int]], float]:
+    """The new ids, and the seconds of generation alone."""
+    batch = Batch(**fields)
+    inputs = peer.inputs(batch)
+    start = time.perf_counter()
+    output = peer.run(batch, inputs)
+    seconds = time.perf_counter() - start
+    return peer.new_ids(batch, output), seconds
+
+
+def serve(peer: Peer[Any, Any]) -> None:
+    """Answer `prepare`, `generate` and what else the peer has until standard input ends."""
     # What libraries print must not mix with the answers: those go to the old standard output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -43,12 +74,12 @@ def serve(peer: Peer) -> None:
         name, arguments = request["call"], request["arguments"]
         if name == "prepare":
             arguments["folder"] = Path(arguments["folder"])
-        if name == "run":
-            arguments = {"batch": Batch(**arguments)}
         try:
-            start = time.perf_counter()
-            result = getattr(peer, name)(**arguments)
-            answer = {"result": result, "seconds": time.perf_counter() - start}
+            if name == "generate":
+                result, seconds = generate(peer, arguments)
+                answer = {"result": result, "seconds": seconds}
+            else:
+                answer = {"result": getattr(peer, name)(**arguments)}
         except Exception as error:  # the caller decides what a failure means
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)

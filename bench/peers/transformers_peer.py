@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from peer import Batch, serve
 
 
 class TransformersPeer:
-    """One model of a transformers folder on the CPU."""
+    """One model of a transformers folder on the CPU. It takes a whole list at once, unpadded."""
 
     def __init__(self, *, compiled: bool = False) -> None:
         """Choose between the plain and the compiled model."""
@@ -34,23 +35,31 @@ class TransformersPeer:
             self._model.forward = torch.compile(self._model.forward, dynamic=False)
         return {"transformers": transformers.__version__, "torch": torch.__version__}
 
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        """A tensor; the prompts must be equally long."""
+        return torch.tensor(batch.ids)
+
     @torch.inference_mode()
-    def run(self, batch: Batch) -> list[list[int]]:
-        """Generate exactly `batch.new_tokens` ids for each prompt."""
-        ids = torch.tensor(batch.ids)
-        output = self._model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
+    def run(self, batch: Batch, inputs: torch.Tensor) -> torch.Tensor:
+        """One call of `generate`."""
+        output: torch.Tensor = self._model.generate(
+            inputs,
+            attention_mask=torch.ones_like(inputs),
             do_sample=False,
-            num_beams=1,
+            num_beams=batch.beams,
             max_new_tokens=batch.new_tokens,
-            min_new_tokens=batch.new_tokens,
+            min_new_tokens=batch.min_new_tokens,
             forced_bos_token_id=None,
             forced_eos_token_id=None,
             pad_token_id=self._model.config.eos_token_id,
             cache_implementation="static" if self._compiled else None,
         )
-        return [row[-batch.new_tokens :] for row in output.tolist()]
+        return output
+
+    def new_ids(self, batch: Batch, output: torch.Tensor) -> list[list[int]]:
+        """What follows the prompt, or the start id."""
+        prompt = 1 if self._is_seq2seq else len(batch.ids[0])
+        return [row[prompt:] for row in output.tolist()]
 
     @torch.inference_mode()
     def margin(self, ids: list[int], prefix: list[int], a: int, b: int) -> float:
@@ -62,10 +71,9 @@ class TransformersPeer:
             ).logits[0, -1]
         else:
             logits = self._model(torch.tensor([[*ids, *prefix]])).logits[0, -1]
-        return float((logits[a] - logits[b]).abs() / logits.abs().max())
+        # An id that is banned by a bias of its own must not pass for the largest.
+        return float((logits[a] - logits[b]).abs() / logits[logits.abs() < 1e3].abs().max())
 
 
 if __name__ == "__main__":
-    import sys
-
     serve(TransformersPeer(compiled="--compiled" in sys.argv))
