@@ -42,6 +42,9 @@ Kernels pick([[maybe_unused]] const Context::Impl& impl,
     }
     return {cpu::avx2::linear_pack_vnni, cpu::avx2::linear_few_vnni, cpu::avx2::linear_many_vnni};
   }
+  if (format == cpu::LinearFormat::signs) {
+    return {cpu::avx2::linear_pack_signs, cpu::avx2::linear_few_signs, nullptr};
+  }
 #endif
   if (format == cpu::LinearFormat::int8) {
     return {FUSEQ_PICK(impl.isa, linear_pack_int8), FUSEQ_PICK(impl.isa, linear_few_int8),
@@ -51,9 +54,13 @@ Kernels pick([[maybe_unused]] const Context::Impl& impl,
           FUSEQ_PICK(impl.isa, linear_many)};
 }
 
-cpu::LinearFormat format_of(const Context::Impl& impl, DType dtype) {
+cpu::LinearFormat format_of(const Context::Impl& impl, DType dtype, int64_t rows) {
   using cpu::LinearFormat;
-  if (dtype == DType::i8) return impl.has_vnni ? LinearFormat::vnni : LinearFormat::int8;
+  if (dtype == DType::i8) {
+    if (impl.has_vnni) return LinearFormat::vnni;
+    return impl.isa == CpuIsa::avx2 && rows <= cpu::kLinearSignsRows ? LinearFormat::signs
+                                                                     : LinearFormat::int8;
+  }
   if (dtype == DType::bf16) return impl.has_bf16_dot ? LinearFormat::bf16_dot : LinearFormat::bf16;
   return LinearFormat::f32;
 }
@@ -130,7 +137,7 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job) {
                            [&](int64_t begin, int64_t end) { kernels.pack(job, begin, end); });
   }
 
-  if (job.num_tiles == 1) {
+  if (job.num_tiles <= cpu::kLinearFewTiles) {
     const int64_t grain =
         std::max<int64_t>(1, kProductsPerThread / (job.N * job.I * cpu::kLinearPanel));
     impl.team.parallel_for(panels, grain,
@@ -172,7 +179,7 @@ void linear(Context& ctx, const LinearArgs& args) {
   const int64_t passes = (N + kRowsPerPass - 1) / kRowsPerPass;
   for (int64_t pass = 0; pass < passes; ++pass) {
     const int64_t row = N * pass / passes;
-    cpu::LinearJob job{.format = format_of(impl, args.w->dtype()),
+    cpu::LinearJob job{.format = format_of(impl, args.w->dtype(), N),
                        .N = N * (pass + 1) / passes - row,
                        .I = I,
                        .O = args.w->outputs(),

@@ -16,13 +16,14 @@ struct F32 {
   using Unpacked = void;
   static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 1;
+  static constexpr int kValues = 1;
   static constexpr bool kPlain = true;  // x is packed as it is
 
   template <int>
   [[gnu::always_inline]] static f32x16 weights(const uint32_t* p) {
     return load(reinterpret_cast<const float*>(p));
   }
-  [[gnu::always_inline]] static f32x16 broadcast(const float* x) { return splat(*x); }
+  [[gnu::always_inline]] static f32x16 broadcast(const float* x, int /*rows*/) { return splat(*x); }
   [[gnu::always_inline]] static void multiply_add(f32x16& sum, f32x16 w, f32x16 x) {
     sum = fma(w, x, sum);
   }
@@ -36,13 +37,14 @@ struct Bf16 {
   using Unpacked = void;
   static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 2;
+  static constexpr int kValues = 2;
   static constexpr bool kPlain = false;
 
   template <int kPart>
   [[gnu::always_inline]] static f32x16 weights(const uint32_t* p) {
     return kPart == 0 ? load_bf16_even(p) : load_bf16_odd(p);
   }
-  [[gnu::always_inline]] static f32x16 broadcast(const float* x) { return splat(*x); }
+  [[gnu::always_inline]] static f32x16 broadcast(const float* x, int /*rows*/) { return splat(*x); }
   [[gnu::always_inline]] static void multiply_add(f32x16& sum, f32x16 w, f32x16 x) {
     sum = fma(w, x, sum);
   }

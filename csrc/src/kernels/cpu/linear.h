@@ -17,18 +17,26 @@ enum class LinearFormat : uint8_t {
   bf16,      ///< two bfloat16 inputs, widened to float32
   bf16_dot,  ///< two bfloat16 inputs, by the dot product of AVX512_BF16
   int8,      ///< four int8 inputs, widened to int16; sums are int32, as below
+  signs,     ///< four int8 inputs, by AVX2's products of bytes, for one or two rows
   vnni,      ///< four int8 inputs, by the dot product of AVX512_VNNI or AVX_VNNI
 };
 
 /// 32-bit elements of packed x for a word of a panel.
-[[nodiscard]] constexpr int64_t linear_parts(LinearFormat format) {
-  return format == LinearFormat::bf16 || format == LinearFormat::int8 ? 2 : 1;
+[[nodiscard]] constexpr int64_t linear_values(LinearFormat format) {
+  const bool two =
+      format == LinearFormat::bf16 || format == LinearFormat::int8 || format == LinearFormat::signs;
+  return two ? 2 : 1;
 }
+
+/// Rows of `signs` at most.
+inline constexpr int64_t kLinearSignsRows = 2;
 
 /// Outputs of a panel.
 inline constexpr int64_t kLinearPanel = 32;
 /// Rows of the highest tile of any instruction set.
 inline constexpr int64_t kLinearMaxTileRows = 12;
+/// Tiles that `few` multiplies.
+inline constexpr int64_t kLinearFewTiles = 4;
 /// Steps of a row that one thread packs at a time.
 inline constexpr int64_t kLinearPackSteps = 256;
 /// Tiles and panels of a block of the many-row product, the floats of sums that it keeps, the words
@@ -49,10 +57,11 @@ struct LinearJob {
   int64_t num_tiles;  ///< rows are cut into tiles of nearly equal height
   ConstRows x;
   const uint32_t* panels;
-  /// [tile][step][part][rows of the tile], parts of 32 bits: one float in f32, two in bf16, a pair
-  /// of bfloat16 in bf16_dot, two pairs of int16 in int8 (inputs 0 2 and 1 3), four uint8 in vnni.
+  /// [tile][step][values][rows of the tile], values of 32 bits: one float in f32, two in bf16, a
+  /// pair of bfloat16 in bf16_dot, two pairs of int16 in int8 (inputs 0 2 and 1 3), four magnitudes
+  /// and four int8 in signs, four uint8 in vnni.
   void* packed_x;
-  /// In int8 and vnni: rows as quantize_rows made them, and the scales and sums of the outputs.
+  /// In the last three: rows as quantize_rows made them, and the scales and sums of the outputs.
   const int8_t* quantized_x;
   const float* x_scales;
   const float* w_scales;
@@ -68,7 +77,7 @@ struct LinearJob {
     return (steps + kLinearPackSteps - 1) / kLinearPackSteps;
   }
   /// 32-bit elements of packed_x.
-  [[nodiscard]] int64_t packed_size() const { return N * steps * linear_parts(format); }
+  [[nodiscard]] int64_t packed_size() const { return N * steps * linear_values(format); }
 };
 
 /// Rows of a tile at most.
@@ -77,8 +86,9 @@ struct LinearJob {
 }
 
 /// `pack` fills units [begin, end) of packed_x, num_tiles * pack_units_per_tile() in all. `few`
-/// multiplies the one tile of a job with a range of panels, reading each once. `many` multiplies a
-/// range of tiles with a range of panels; `block` is kLinearBlockFloats of its own.
+/// multiplies all tiles of a job, kLinearFewTiles at most, with a range of panels, each read once
+/// from memory. `many` multiplies a range of tiles with a range of panels; `block` is
+/// kLinearBlockFloats of its own.
 FUSEQ_DECLARE_PER_ISA(void linear_pack(const LinearJob& job, int64_t begin, int64_t end);
                       void linear_few(const LinearJob& job, int64_t begin, int64_t end);
                       void linear_many(const LinearJob& job, int64_t first_tile, int64_t end_tile,
@@ -97,6 +107,11 @@ void linear_few_bf16_dot(const LinearJob& job, int64_t begin, int64_t end);
 void linear_many_bf16_dot(const LinearJob& job, int64_t first_tile, int64_t end_tile,
                           int64_t first_panel, int64_t end_panel, float* block);
 }  // namespace avx512
+
+namespace avx2 {
+void linear_pack_signs(const LinearJob& job, int64_t begin, int64_t end);
+void linear_few_signs(const LinearJob& job, int64_t begin, int64_t end);
+}  // namespace avx2
 
 /// The same for vnni.
 #define FUSEQ_DECLARE_VNNI(isa)                                                     \

@@ -17,13 +17,14 @@ struct Bf16Dot {
   using Unpacked = void;
   static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 1;
+  static constexpr int kValues = 1;
   static constexpr bool kPlain = false;
 
   template <int>
   [[gnu::always_inline]] static __m512i weights(const uint32_t* p) {
     return _mm512_loadu_si512(p);
   }
-  [[gnu::always_inline]] static __m512i broadcast(const uint32_t* x) {
+  [[gnu::always_inline]] static __m512i broadcast(const uint32_t* x, int /*rows*/) {
     return _mm512_set1_epi32(static_cast<int>(*x));
   }
   /// In assembly, since gcc 12 copies the sum before and after the intrinsic.

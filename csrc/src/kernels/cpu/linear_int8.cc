@@ -18,12 +18,15 @@ struct Int16 {
   using Number = int32_t;
   static constexpr int64_t kStepWords = 2 * kLinearPanel;
   static constexpr int kParts = 2;
+  static constexpr int kValues = 2;
 
   template <int kPart>
   [[gnu::always_inline]] static i16x32 weights(const uint32_t* p) {
     return load_pairs(p + kPart * kLinearPanel);
   }
-  [[gnu::always_inline]] static i16x32 broadcast(const uint32_t* x) { return splat_pair(*x); }
+  [[gnu::always_inline]] static i16x32 broadcast(const uint32_t* x, int /*rows*/) {
+    return splat_pair(*x);
+  }
   [[gnu::always_inline]] static void multiply_add(i32x16& sum, i16x32 w, i16x32 x) {
     sum = add_products(sum, w, x);
   }
@@ -37,13 +40,16 @@ struct Int8 {
   using Unpacked = Int16;
   static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 2;
+  static constexpr int kValues = 2;
   static constexpr bool kPlain = false;
 
   template <int kPart>
   [[gnu::always_inline]] static i16x32 weights(const uint32_t* p) {
     return kPart == 0 ? load_even_bytes(p) : load_odd_bytes(p);
   }
-  [[gnu::always_inline]] static i16x32 broadcast(const uint32_t* x) { return splat_pair(*x); }
+  [[gnu::always_inline]] static i16x32 broadcast(const uint32_t* x, int /*rows*/) {
+    return splat_pair(*x);
+  }
   [[gnu::always_inline]] static void multiply_add(i32x16& sum, i16x32 w, i16x32 x) {
     sum = add_products(sum, w, x);
   }

@@ -7,12 +7,13 @@
 // not depend on them.
 //
 // A Format says what a word of a panel is:
-//   kParts               x values per word and row
+//   kParts               turns in which the words of a step are multiplied
+//   kValues              packed x values per step and row, the first ones of all rows first
 //   X                    type of a packed x value
 //   Sum, Number          16 sums, and the type of one: float, or int32_t, whose bits are then kept
 //                        where the floats of a tile are
 //   weights<part>(p)     16 words as factors
-//   broadcast(x)         one x value as factor
+//   broadcast(x, rows)   one x value as factor; where a turn takes two, the other is `rows` further
 //   multiply_add(sum, w, x)
 //   pack_row(job, row, begin, count, to)   x values of steps begin ... begin + count - 1 of a row
 //   kStepWords           words of a step of what weights() reads
@@ -41,15 +42,22 @@ constexpr int vectors_of_tile(int M, int parts) {
 
 /// Panels far apart that are walked at once: few rows need them to have enough sums and memory
 /// streams in flight.
-constexpr int streams_of_tile(int M, int parts) {
-  return M <= (kVectors >= 32 ? 4 : kVectors >= 8 && parts == 1 ? 1 : 0) ? 2 : 1;
+constexpr int streams_of_tile(int M) {
+  return M <= (kVectors >= 32 ? 4 : kVectors >= 8 ? 1 : 0) ? 2 : 1;
 }
 
-/// From this many rows on arithmetic fills the reorder window, and the stream of weights needs
-/// hints.
-inline constexpr int kPrefetchRows = 4;
+/// Whether arithmetic fills the reorder window, so that the stream of weights needs hints.
+constexpr bool needs_hints(int M, int parts) {
+  return M >= 4 || parts == 2;
+}
 
-/// Where the weights lie that come next, and how many bytes of them to fetch with each step.
+/// How often a tile of M rows passes over a panel.
+constexpr int64_t passes_of_tile(int64_t M, int parts) {
+  return 2 / vectors_of_tile(static_cast<int>(M), parts);
+}
+
+/// Where the weights lie that come next, and how many bytes of them to fetch with each step of each
+/// pass.
 struct Ahead {
   const char* data;
   int64_t stride;
@@ -82,7 +90,8 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
     const char* next[S];
 #pragma GCC unroll 2
     for (int s = 0; s < S; ++s) {
-      next[s] = ahead.data + half * 64 + (w[s] - w[0]) * int64_t{sizeof(uint32_t)};
+      next[s] =
+          ahead.data + half * steps * ahead.stride + (w[s] - w[0]) * int64_t{sizeof(uint32_t)};
     }
     for (int64_t step = 0; step < steps; ++step) {
       const auto part = [&]<int kPart>() __attribute__((always_inline)) {
@@ -96,7 +105,7 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
         }
 #pragma GCC unroll 12
         for (int m = 0; m < M; ++m) {
-          const auto value = Format::broadcast(x + m);
+          const auto value = Format::broadcast(x + m, M);
 #pragma GCC unroll 2
           for (int s = 0; s < S; ++s) {
 #pragma GCC unroll 2
@@ -105,14 +114,14 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
             }
           }
         }
-        x += M;
+        x += M * Format::kValues / Format::kParts;
       };
       part.template operator()<0>();
       if constexpr (Format::kParts == 2) part.template operator()<1>();
 #pragma GCC unroll 2
       for (int s = 0; s < S; ++s) {
         weights[s] += Format::kStepWords;
-        if constexpr (M >= kPrefetchRows) {
+        if constexpr (needs_hints(M, Format::kParts)) {
 #pragma GCC unroll 2
           for (int v = 0; v < V; ++v) __builtin_prefetch(next[s] + v * 64);
           next[s] += ahead.stride;
@@ -141,7 +150,7 @@ TileFunction tile_function(int64_t rows) {
   if constexpr (M < linear_tile_rows(CpuIsa::FUSEQ_ISA_NAMESPACE)) {
     if (rows != M) return tile_function<Format, kWide, M + 1>(rows);
   }
-  constexpr int kStreams = kWide ? streams_of_tile(M, Format::kParts) : 1;
+  constexpr int kStreams = kWide ? streams_of_tile(M) : 1;
   return multiply_tile<Format, M, kStreams>;
 }
 
@@ -152,7 +161,7 @@ void finish_tile(const LinearJob& job, int64_t first_row, int64_t rows, int64_t 
 template <typename Format>
 const void* packed_tile(const LinearJob& job, int64_t tile) {
   return static_cast<const typename Format::X*>(job.packed_x) +
-         job.first_row(tile) * job.steps * Format::kParts;
+         job.first_row(tile) * job.steps * Format::kValues;
 }
 
 [[gnu::always_inline]] inline const uint32_t* panel_words(const LinearJob& job, int64_t panel) {
@@ -163,16 +172,16 @@ template <typename Format>
 void pack_units(const LinearJob& job, int64_t begin, int64_t end) {
   using X = typename Format::X;
   const int64_t units_per_tile = job.pack_units_per_tile();
-  X values[kLinearMaxTileRows][kLinearPackSteps * Format::kParts];
+  X values[kLinearMaxTileRows][kLinearPackSteps * Format::kValues];
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t tile = unit / units_per_tile;
     const int64_t step = unit % units_per_tile * kLinearPackSteps;
     const int64_t steps = kLinearPackSteps < job.steps - step ? kLinearPackSteps : job.steps - step;
     const int64_t row = job.first_row(tile);
     const int64_t rows = job.first_row(tile + 1) - row;
-    X* to = static_cast<X*>(job.packed_x) + (row * job.steps + step * rows) * Format::kParts;
+    X* to = static_cast<X*>(job.packed_x) + (row * job.steps + step * rows) * Format::kValues;
     const void* from = values;
-    int64_t from_stride = kLinearPackSteps * Format::kParts;
+    int64_t from_stride = kLinearPackSteps * Format::kValues;
     if constexpr (Format::kPlain) {
       from = job.x.data + row * job.x.stride + step;
       from_stride = job.x.stride;
@@ -181,21 +190,22 @@ void pack_units(const LinearJob& job, int64_t begin, int64_t end) {
         Format::pack_row(job, row + m, step, steps, values[m]);
       }
     }
-    transpose_words(static_cast<const word*>(from), from_stride, rows, steps * Format::kParts,
+    transpose_words(static_cast<const word*>(from), from_stride, rows, steps * Format::kValues,
                     reinterpret_cast<word*>(to), rows);
   }
 }
 
-/// Bytes of a panel per step, and how far ahead of its use the one stream of `few` is fetched.
+/// Bytes of a panel per step, and how far ahead of its use a stream that is read once is fetched.
 inline constexpr int64_t kLineBytes = kLinearPanel * 4;
 inline constexpr int64_t kAheadBytes = 8192;
 
+/// One tile that passes over each panel once: panels i, i + distance, ... for as many streams as
+/// its function walks.
 template <typename Format>
-void multiply_few(const LinearJob& job, int64_t begin, int64_t end) {
+void stream_panels(const LinearJob& job, int64_t begin, int64_t end) {
   alignas(64) float sums[2 * kTileFloats];
   const int64_t rows = job.N;
   const void* x = packed_tile<Format>(job, 0);
-  // Panels i, i + distance, ... for as many streams as the tile function walks.
   const auto multiply = [&](TileFunction tile, int64_t panel, int64_t distance, int64_t streams) {
     const uint32_t* w[2] = {panel_words(job, panel), panel_words(job, panel + distance)};
     const char* ahead = reinterpret_cast<const char*>(w[0]) + kAheadBytes;
@@ -204,13 +214,54 @@ void multiply_few(const LinearJob& job, int64_t begin, int64_t end) {
       finish_tile(job, 0, rows, panel + s * distance, sums + s * kTileFloats);
     }
   };
-  const int64_t streams = streams_of_tile(static_cast<int>(rows), Format::kParts);
+  const int64_t streams = streams_of_tile(static_cast<int>(rows));
   const int64_t length = (end - begin) / streams;
   const TileFunction wide = tile_function<Format, true>(rows);
   for (int64_t i = begin; i < begin + length; ++i)
     multiply(wide, i, (streams - 1) * length, streams);
   const TileFunction narrow = tile_function<Format, false>(rows);
   for (int64_t i = begin + streams * length; i < end; ++i) multiply(narrow, i, 0, 1);
+}
+
+/// Steps of a block that later passes find in the first-level cache: 8 KB.
+inline constexpr int64_t kFewBlockSteps = 64;
+
+/// Tiles that need more than one pass over a panel: block by block of it, while the next block is
+/// fetched.
+template <typename Format>
+void reread_panels(const LinearJob& job, int64_t begin, int64_t end) {
+  alignas(64) float sums[kLinearFewTiles * kTileFloats];
+  int64_t passes = 0;
+  for (int64_t tile = 0; tile < job.num_tiles; ++tile) {
+    passes += passes_of_tile(job.first_row(tile + 1) - job.first_row(tile), Format::kParts);
+  }
+  const int64_t stride = (kLineBytes + passes - 1) / passes;
+  for (int64_t panel = begin; panel < end; ++panel) {
+    for (int64_t step = 0; step < job.steps; step += kFewBlockSteps) {
+      const int64_t steps = kFewBlockSteps < job.steps - step ? kFewBlockSteps : job.steps - step;
+      const uint32_t* w[1] = {panel_words(job, panel) + step * kLinearPanel};
+      const char* ahead = reinterpret_cast<const char*>(w[0] + steps * kLinearPanel);
+      for (int64_t tile = 0; tile < job.num_tiles; ++tile) {
+        const int64_t row = job.first_row(tile);
+        const int64_t rows = job.first_row(tile + 1) - row;
+        const auto* x = static_cast<const typename Format::X*>(packed_tile<Format>(job, tile)) +
+                        step * rows * Format::kValues;
+        float* const tile_sums = sums + tile * kTileFloats;
+        tile_function<Format, false>(rows)(w, x, steps, step > 0, tile_sums, {ahead, stride});
+        ahead += passes_of_tile(rows, Format::kParts) * stride * steps;
+        if (step + steps == job.steps) finish_tile(job, row, rows, panel, tile_sums);
+      }
+    }
+  }
+}
+
+template <typename Format>
+void multiply_few(const LinearJob& job, int64_t begin, int64_t end) {
+  if (job.num_tiles == 1 && passes_of_tile(job.N, Format::kParts) == 1) {
+    stream_panels<Format>(job, begin, end);
+  } else {
+    reread_panels<Format>(job, begin, end);
+  }
 }
 
 /// Calls f(begin, end) for nearly equal pieces of [begin, end) of at most `piece`.
@@ -269,15 +320,16 @@ void multiply_block(const LinearJob& job, const LinearBlock& block, float* memor
                                ? words + job.steps * kLinearPanel
                                : panel_words(job, block.panels) + block.step_end * kLinearPanel;
     const char* ahead = reinterpret_cast<const char*>(next);
-    const int64_t ahead_stride = (kLineBytes + tiles - 1) / tiles;
+    const int64_t passes = tiles * passes_of_tile(job.first_row(1), Format::kParts);
+    const int64_t ahead_stride = (kLineBytes + passes - 1) / passes;
     for (int64_t tile = block.tiles; tile < block.tiles_end; ++tile) {
       const int64_t row = job.first_row(tile);
       const int64_t rows = job.first_row(tile + 1) - row;
       const auto* x = static_cast<const typename Format::X*>(packed_tile<Format>(job, tile)) +
-                      block.step * rows * Format::kParts;
+                      block.step * rows * Format::kValues;
       function_for(rows)(w, x, steps, block.step > 0, sums, {ahead, ahead_stride});
       if (block.step_end == job.steps) finish_tile(job, row, rows, panel, sums);
-      ahead += ahead_stride * steps;
+      ahead += ahead_stride * steps * (passes / tiles);
       sums += kTileFloats;
     }
   }

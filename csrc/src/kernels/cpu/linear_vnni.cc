@@ -19,6 +19,7 @@ struct Vnni {
   using Unpacked = void;
   static constexpr int64_t kStepWords = kLinearPanel;
   static constexpr int kParts = 1;
+  static constexpr int kValues = 1;
   static constexpr bool kPlain = false;
 
   // In assembly, since gcc 12 copies the sum before and after the intrinsic; so no compiler flag is
@@ -30,7 +31,7 @@ struct Vnni {
   [[gnu::always_inline]] static __m512i weights(const uint32_t* p) {
     return _mm512_loadu_si512(p);
   }
-  [[gnu::always_inline]] static __m512i broadcast(const uint32_t* x) {
+  [[gnu::always_inline]] static __m512i broadcast(const uint32_t* x, int /*rows*/) {
     return _mm512_set1_epi32(static_cast<int>(*x));
   }
   [[gnu::always_inline]] static void multiply_add(i32x16& sum, __m512i w, __m512i x) {
@@ -45,7 +46,7 @@ struct Vnni {
   [[gnu::always_inline]] static Weights weights(const uint32_t* p) {
     return {load_half(p), load_half(p + 8)};
   }
-  [[gnu::always_inline]] static __m256i broadcast(const uint32_t* x) {
+  [[gnu::always_inline]] static __m256i broadcast(const uint32_t* x, int /*rows*/) {
     return _mm256_set1_epi32(static_cast<int>(*x));
   }
   [[gnu::always_inline]] static void multiply_add(i32x16& sum, Weights w, __m256i x) {
