@@ -168,6 +168,20 @@ const void* packed_tile(const LinearJob& job, int64_t tile) {
   return job.panels + panel * job.steps * kLinearPanel;
 }
 
+/// Fetches what finish_tile will need of a panel's outputs, which no stream leads to; of y the first
+/// `rows` rows.
+[[gnu::always_inline]] inline void fetch_ends(const LinearJob& job, int64_t panel, int64_t rows) {
+  const int64_t output = panel * kLinearPanel;
+  for (int64_t i = 0; i < kLinearPanel; i += 16) {
+    if (job.bias) __builtin_prefetch(job.bias + output + i);
+    if (job.w_scales) __builtin_prefetch(job.w_scales + output + i);
+    if (job.format == LinearFormat::vnni) __builtin_prefetch(job.w_sums + output + i);
+    for (int64_t m = 0; m < rows; ++m) {
+      __builtin_prefetch(job.y.data + m * job.y.stride + output + i, 1);
+    }
+  }
+}
+
 template <typename Format>
 void pack_units(const LinearJob& job, int64_t begin, int64_t end) {
   using X = typename Format::X;
@@ -209,6 +223,7 @@ void stream_panels(const LinearJob& job, int64_t begin, int64_t end) {
   const auto multiply = [&](TileFunction tile, int64_t panel, int64_t distance, int64_t streams) {
     const uint32_t* w[2] = {panel_words(job, panel), panel_words(job, panel + distance)};
     const char* ahead = reinterpret_cast<const char*>(w[0]) + kAheadBytes;
+    for (int64_t s = 0; s < streams; ++s) fetch_ends(job, panel + s * distance, rows);
     tile(w, x, job.steps, false, sums, {ahead, kLineBytes});
     for (int64_t s = 0; s < streams; ++s) {
       finish_tile(job, 0, rows, panel + s * distance, sums + s * kTileFloats);
@@ -237,6 +252,7 @@ void reread_panels(const LinearJob& job, int64_t begin, int64_t end) {
   }
   const int64_t stride = (kLineBytes + passes - 1) / passes;
   for (int64_t panel = begin; panel < end; ++panel) {
+    fetch_ends(job, panel, job.N);
     for (int64_t step = 0; step < job.steps; step += kFewBlockSteps) {
       const int64_t steps = kFewBlockSteps < job.steps - step ? kFewBlockSteps : job.steps - step;
       const uint32_t* w[1] = {panel_words(job, panel) + step * kLinearPanel};
@@ -313,6 +329,7 @@ void multiply_block(const LinearJob& job, const LinearBlock& block, float* memor
   auto* const unpacked = reinterpret_cast<uint32_t*>(memory + kLinearBlockSums);
   float* sums = memory;
   for (int64_t panel = block.panels; panel < block.panels_end; ++panel) {
+    if (block.step_end == job.steps) fetch_ends(job, panel, 0);
     const uint32_t* const words = panel_words(job, panel) + block.step * kLinearPanel;
     const uint32_t* w[1] = {words};
     const auto function_for = block_function<Format>(tiles, steps, w[0], unpacked);
