@@ -14,6 +14,8 @@ from comparison.checks import Ids, check_lengths, count_ids, count_rows
 from comparison.rivals import JUDGE, RIVALS, SUBJECT, PeerError, PeerProcess
 from comparison.rows import TARGETS, Row
 
+SLOW_ROUNDS = 2  # of a rival that is far behind another one
+
 
 @dataclasses.dataclass
 class Timing:
@@ -100,11 +102,17 @@ def time_rounds(
 
 
 def rounds_within(seconds: dict[str, float], options: argparse.Namespace) -> dict[str, int]:
-    """As many rounds as are asked for, fewer for a peer whose runs would take too long."""
-    return {
-        name: max(1, min(options.rounds, int(options.budget / taken)))
-        for name, taken in seconds.items()
-    }
+    """As many rounds as are asked for, fewer where runs take too long.
+
+    A rival that takes over twice as long as another one is not the strongest, whatever the moment:
+    it takes part in the first rounds only.
+    """
+    fastest = min((t for name, t in seconds.items() if name != SUBJECT), default=0.0)
+    rounds = {}
+    for name, taken in seconds.items():
+        wanted = options.rounds if taken <= 2 * fastest else min(options.rounds, SLOW_ROUNDS)
+        rounds[name] = max(1, min(wanted, int(options.budget / taken)))
+    return rounds
 
 
 def ratios(faster: list[float], slower: list[float]) -> list[float]:

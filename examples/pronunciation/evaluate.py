@@ -25,7 +25,7 @@ def measure(
 
     Args:
         preset: A name or a folder.
-        dtype: "float32" or "bfloat16": of weights and of what is computed; None: as stored.
+        dtype: "float32", "bfloat16" or "int8": of weights and of what is computed; None: as stored.
         num_beams: 1: the likeliest token at each step.
         words: The pronunciations that count as right.
         case: How the words are written, of `CASES`; the dictionary has them lower.
@@ -52,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_option(parser)
     parser.add_argument("--presets", nargs="+", default=["g2p_en"], metavar="PRESET")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: as stored")
+    dtypes = ["float32", "bfloat16", "int8"]
+    parser.add_argument("--dtype", choices=dtypes, help="default: as stored")
     parser.add_argument("--beams", nargs="+", type=int, default=[4], metavar="N")
     parser.add_argument("--case", choices=CASES, default="lower", help="how words are written")
     parser.add_argument("--output", type=Path, help="a JSON file for the rows")

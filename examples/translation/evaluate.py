@@ -39,12 +39,13 @@ def main() -> None:
 
     rows = []
     print(head(with_transformers=not absent), flush=True)
-    for dtype in ("float32", "bfloat16"):
+    for dtype in options.dtypes:
         lm = fuseq.Seq2SeqLM.from_preset(options.model, dtype=dtype, num_threads=options.threads)
-        peer = None if absent else TransformersPeer(options.model, dtype, options.threads)
+        no_peer = absent or dtype == "int8"  # which transformers has not on a CPU
+        peer = None if no_peer else TransformersPeer(options.model, dtype, options.threads)
         for search in SEARCHES:
             rows.append(compare(lm, peer, pairs["encoder_text"], search, scores))
-            print(line(rows[-1]), flush=True)
+            print(line(rows[-1], with_transformers=not absent), flush=True)
     signatures = scores.signatures()
     print("\n" + "\n".join(signatures.values()))
     result = {
@@ -130,12 +131,17 @@ def head(*, with_transformers: bool) -> str:
     return f"| {' | '.join(cells)} |\n|{' --- |' * len(cells)}"
 
 
-def line(row: dict[str, Any]) -> str:
-    """A search in a dtype, as a line of the table."""
-    systems = [name for name in ("fuseq", "transformers") if name in row]
+def line(row: dict[str, Any], *, with_transformers: bool) -> str:
+    """A search in a dtype, as a line of the table; a dash where there is no peer."""
+    systems = ["fuseq", "transformers"] if with_transformers else ["fuseq"]
     cells = [row["search"], row["dtype"]]
-    cells += [f"{row[system][metric]:.2f}" for metric in ("bleu", "chrf") for system in systems]
-    cells += [str(row[name]) for name in ("same_ids", "same_texts") if name in row]
+    cells += [
+        f"{row[system][metric]:.2f}" if system in row else "–"
+        for metric in ("bleu", "chrf")
+        for system in systems
+    ]
+    if with_transformers:
+        cells += [str(row.get(name, "–")) for name in ("same_ids", "same_texts")]
     return f"| {' | '.join(cells)} |"
 
 
@@ -162,6 +168,13 @@ def read_options() -> argparse.Namespace:
         help=f"the first {SMALL_PAIRS} sentences, on the model of train.py --small",
     )
     parser.add_argument("--threads", type=int, help="of both; default: as each likes")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=["float32", "bfloat16", "int8"],
+        default=["float32", "bfloat16"],
+        metavar="DTYPE",
+    )
     options = parser.parse_args()
     if options.model is None:
         options.model = output_folder(small=options.small) / "model"
