@@ -137,9 +137,9 @@ void bind_ops(py::module_& module) {
           "(O, I)")
       .def_property_readonly(
           "dtype", [](const PackedMatrix& self) { return std::string(name(self.dtype())); },
-          "\"float32\" or \"bfloat16\".");
+          "\"float32\", \"bfloat16\" or \"int8\".");
   module.def("pack", &run_pack, py::arg("context"), py::arg("weight"), py::arg("dtype"),
-             "Packs a matrix [O, I], rounding to float32 or bfloat16.");
+             "Packs a matrix [O, I], rounding to float32, bfloat16 or int8.");
   module.def("norm", &run_norm, py::arg("context"), py::arg("kind"), py::arg("x"), py::arg("gamma"),
              py::arg("beta"), py::arg("eps"), py::arg("residual"), py::arg("out"),
              "out = norm(x + residual) * gamma + beta for rows [N, D].");

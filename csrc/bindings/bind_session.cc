@@ -218,14 +218,14 @@ using Requests = py::class_<Session>;
 void bind_requests(Requests& session) {
   session
       .def(py::init([](const std::shared_ptr<Model>& model, const std::optional<int>& num_threads,
-                       int max_rows) {
+                       int max_rows, const std::optional<std::string>& cache_dtype) {
+             SessionOptions options{.num_threads = num_threads.value_or(0), .max_rows = max_rows};
+             if (cache_dtype) options.cache_dtype = to_dtype(*cache_dtype);
              const py::gil_scoped_release no_gil;
-             return std::make_unique<Session>(
-                 model,
-                 SessionOptions{.num_threads = num_threads.value_or(0), .max_rows = max_rows});
+             return std::make_unique<Session>(model, options);
            }),
            py::arg("model"), py::kw_only(), py::arg("num_threads") = py::none(),
-           py::arg("max_rows") = SessionOptions().max_rows)
+           py::arg("max_rows") = SessionOptions().max_rows, py::arg("cache_dtype") = py::none())
       .def(
           "submit",
           [](Session& self, const py::object& prompt,

@@ -55,7 +55,7 @@ TEST(Int8Model, a_folder_is_used_where_it_is_mapped) {
     const auto stored = matrices(*loaded);
     ASSERT_EQ(packed.size(), stored.size());
     for (size_t i = 0; i < packed.size(); ++i) {
-      EXPECT_EQ(const_cast<PackedMatrix*>(stored[i])->data(), nullptr) << "not in the file";
+      EXPECT_EQ(const_cast<PackedMatrix*>(stored[i])->mutable_data(), nullptr) << "not in the file";
       EXPECT_EQ(reinterpret_cast<uintptr_t>(stored[i]->data()) % 64, 0u);
       EXPECT_EQ(std::memcmp(packed[i]->data(), stored[i]->data(),
                             static_cast<size_t>(packed[i]->num_panels() * packed[i]->panel_size())),
@@ -79,6 +79,9 @@ TEST(Int8Model, becomes_floats_and_int8_again) {
       EXPECT_EQ(loaded->dtype(), dtype);
       EXPECT_TRUE(logits(loaded) == logits(model->to(dtype))) << name;
     }
+    const auto same = model->to(DType::i8);
+    EXPECT_EQ(matrices(*same)[0]->data(), matrices(*model)[0]->data());
+    EXPECT_TRUE(logits(same) == logits(model)) << name;
     const auto again = model->to(DType::f32)->to(DType::i8);
     const auto before = matrices(*model);
     const auto after = matrices(*again);
@@ -86,6 +89,9 @@ TEST(Int8Model, becomes_floats_and_int8_again) {
       EXPECT_EQ(std::memcmp(before[i]->data(), after[i]->data(),
                             static_cast<size_t>(before[i]->num_panels() * before[i]->panel_size())),
                 0);
+      for (int64_t o = 0; o < before[i]->outputs(); ++o) {
+        ASSERT_FLOAT_EQ(after[i]->scales()[o], before[i]->scales()[o]);
+      }
     }
   }
   EXPECT_THROW((void)int8_model(test::gpt2_like())->to(DType::f16), Error);
@@ -153,6 +159,25 @@ TEST(Int8Model, lists_every_misfit_of_a_folder) {
                            "unexpected: \"surplus\" [1]"}) {
     EXPECT_NE(message.find(part), std::string::npos) << part << "\n" << message;
   }
+}
+
+TEST(Int8Model, refuses_panels_that_are_not_aligned) {
+  const TempFolder temp;
+  const std::filesystem::path folder = temp.path() / "model";
+  int8_model(test::gpt2_like())->save(folder);
+  rewrite(folder, [](auto& tensors, auto&) {
+    tensors.insert(tensors.begin(), {"a", DType::u8, {1}, [](std::span<std::byte> to) {
+                                       std::memset(to.data(), 0, to.size());
+                                     }});
+  });
+  EXPECT_NE(message_of_load(folder).find("misaligned: \"embed.tokens\""), std::string::npos);
+}
+
+TEST(Int8Model, options_are_checked_before_a_folder_is_mapped) {
+  const TempFolder temp;
+  int8_model(test::gpt2_like())->save(temp.path() / "model");
+  EXPECT_THROW((void)Model::load(temp.path() / "model", {.device = Device::cuda}), Error);
+  EXPECT_THROW((void)Model::load(temp.path() / "model", {.num_threads = 5000}), Error);
 }
 
 TEST(Int8Model, refuses_panels_of_another_layout) {

@@ -133,7 +133,8 @@ TEST_P(Linear, fuses_activation_gate_and_residual) {
             ASSERT_LE(largest_difference(y, expected), 2 * tolerance(I))
                 << describe(N, I, O, isa, 1);
             if (isa == instruction_sets().front()) first = y;
-            if (isa == CpuIsa::avx2 && GetParam() != DType::bf16) {
+            const bool exact = GetParam() == DType::i8 && act == Activation::none;
+            if ((isa == CpuIsa::avx2 && GetParam() != DType::bf16) || exact) {
               ASSERT_TRUE(same_bits(first, y));
             }
           }
@@ -179,6 +180,31 @@ TEST_P(Linear, carries_infinities_and_nan) {
     for (int64_t o = 0; o < O; ++o) {
       const float value = y.begin(0)[o];
       EXPECT_TRUE(GetParam() == DType::i8 ? std::isnan(value) : std::isinf(value));
+    }
+  }
+}
+
+TEST(LinearInt8, every_instruction_gives_the_same_bits) {
+  for (const int64_t I : {5, 64, 770}) {
+    for (const int64_t O : {31, 100, 768}) {
+      const PackedMatrix w = packed(DType::i8, Matrix(O, I, 1));
+      for (const int64_t N : {1, 2, 3, 7, 25, 60}) {
+        const Matrix x(N, I, 2);
+        Matrix expected(N, O, 3);
+        Context portable = context_of(CpuIsa::portable, 1);
+        linear(portable, {.x = x.view(), .w = &w, .y = expected.view()});
+        for (const CpuIsa isa : instruction_sets()) {
+          for (const int threads : {1, 3}) {
+            Matrix with(N, O, 4), without(N, O, 5);
+            Context dots = context_of(isa, threads);
+            Context none = context_without_dots(isa, threads);
+            linear(dots, {.x = x.view(), .w = &w, .y = with.view()});
+            linear(none, {.x = x.view(), .w = &w, .y = without.view()});
+            ASSERT_TRUE(same_bits(with, expected)) << describe(N, I, O, isa, threads);
+            ASSERT_TRUE(same_bits(without, expected)) << describe(N, I, O, isa, threads);
+          }
+        }
+      }
     }
   }
 }
@@ -264,6 +290,14 @@ TEST(LinearErrors, name_what_is_wrong) {
   expect_error(ErrorKind::type, "linear: x must be float32, got float64", [&] {
     linear(ctx, {.x = {data.data(), DType::f64, {3, 4}}, .w = &w, .y = floats({3, 6})});
   });
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
+    const PackedMatrix narrow(dtype, 6, 0);
+    expect_error(ErrorKind::value, "linear: w must have at least one input, got 6 x 0",
+                 [&] { linear(ctx, {.x = floats({3, 0}), .w = &narrow, .y = floats({3, 6})}); });
+  }
+  PackedMatrix moved(DType::i8, 6, 4);
+  const PackedMatrix elsewhere = std::move(moved);
+  EXPECT_TRUE(moved.empty());  // NOLINT(bugprone-use-after-move)
   const PackedMatrix square(DType::f32, 4, 4);
   expect_error(ErrorKind::value, "linear: y must not be x", [&] {
     linear(ctx, {.x = x, .w = &square, .y = {data.data(), DType::f32, {3, 4}}});

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/context_impl.h"
 #include "base/cpu_features.h"
 #include "fuseq/kernels.h"
 
@@ -29,6 +30,14 @@ inline std::vector<CpuIsa> instruction_sets() {
 
 inline Context context_of(CpuIsa isa, int num_threads) {
   return Context({.num_threads = num_threads, .cpu_isa = isa});
+}
+
+/// The same without the dot products of bytes and of bfloat16, which newer machines have.
+inline Context context_without_dots(CpuIsa isa, int num_threads) {
+  Context ctx = context_of(isa, num_threads);
+  ctx.impl().has_vnni = false;
+  ctx.impl().has_bf16_dot = false;
+  return ctx;
 }
 
 /// Uniform in [-1, 1).

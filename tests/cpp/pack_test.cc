@@ -237,11 +237,18 @@ TEST(Pack, an_int8_matrix_may_lie_in_memory_of_someone_else) {
   pack(ctx, Matrix(40, 9, 1).view(), own);
   const auto owner = std::make_shared<int>(1);
   {
-    const PackedMatrix elsewhere(owner, static_cast<const int8_t*>(std::as_const(own).data()),
-                                 own.scales(), own.sums(), 40, 9);
+    const PackedMatrix elsewhere(owner, static_cast<const int8_t*>(own.data()), own.scales(),
+                                 own.sums(), 40, 9);
     EXPECT_EQ(owner.use_count(), 2);
     EXPECT_EQ(elsewhere.num_bytes(), own.num_bytes());
     EXPECT_EQ(ref::element(elsewhere, 39, 8), ref::element(own, 39, 8));
+    expect_error(ErrorKind::value, "PackedMatrix: panels must be aligned to 4 bytes", [&] {
+      PackedMatrix(owner, static_cast<const int8_t*>(own.data()) + 1, own.scales(), own.sums(), 40,
+                   9);
+    });
+    PackedMatrix nothing;
+    expect_error(ErrorKind::value, "matrix must own its memory, got nothing",
+                 [&] { pack(ctx, ConstView(nullptr, DType::f32, {0, 0}), nothing); });
     PackedMatrix copy = elsewhere;
     expect_error(ErrorKind::value, "pack: matrix must own its memory",
                  [&] { pack(ctx, Matrix(40, 9, 1).view(), copy); });

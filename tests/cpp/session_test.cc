@@ -156,6 +156,21 @@ TEST_P(EverySpec, avx2_equals_avx512) {
   }
 }
 
+TEST_P(EverySpec, a_cache_in_float32_is_nearer) {
+  const auto pairs = random_pairs(spec(), 4, {12, 30});
+  const auto with = [&](const ModelOptions& options, std::optional<DType> cache_dtype) {
+    Session session(model(options), {.num_threads = 1, .cache_dtype = cache_dtype});
+    return values(session.forward(prompts_of(pairs)));
+  };
+  const ModelOptions floats{.num_threads = 1};
+  EXPECT_TRUE(with(floats, DType::f32) == with(floats, {}));
+  EXPECT_FALSE(with(floats, DType::bf16) == with(floats, {}));
+  const ModelOptions int8{.dtype = DType::i8, .num_threads = 1};
+  EXPECT_TRUE(with(int8, DType::bf16) == with(int8, {}));
+  EXPECT_FALSE(with(int8, DType::f32) == with(int8, {}));
+  EXPECT_THROW((void)with(floats, DType::i8), Error);
+}
+
 TEST_P(EverySpec, portable_code_bfloat16_and_int8_stay_close) {
   const auto pairs = random_pairs(spec(), 4, {12, 30});
   const std::vector<float> expected = forward(model(), pairs);

@@ -36,13 +36,12 @@ struct NamedView {
   ConstView view;
 };
 
-class SafeTensors;
-
 class FUSEQ_API Model {
  public:
   /// Loads a folder of our own: spec.json and model.safetensors, which are mapped and packed tensor
-  /// by tensor; int8 is used where it is mapped, without a copy. Throws Error(not_found),
-  /// Error(format), or one Error(value) that lists every missing, unexpected and misshapen weight.
+  /// by tensor; int8 is used where it is mapped, without a copy: replace such a file by a rename,
+  /// as `save` does, never in place. Throws Error(not_found), Error(format), or one Error(value)
+  /// that lists every missing, unexpected and misshapen weight.
   static std::shared_ptr<const Model> load(const std::filesystem::path& folder,
                                            const ModelOptions& options = {});
 
@@ -72,7 +71,8 @@ class FUSEQ_API Model {
   /// `weight_table(spec())`.
   [[nodiscard]] Tensor weight(std::string_view name) const;
 
-  /// The same model in another dtype, packed matrix by matrix from this one. Throws Error(value)
+  /// The same model in another dtype, packed matrix by matrix from this one; in its own it shares
+  /// the matrices. Throws Error(value)
   /// for a dtype that ModelOptions does not take.
   [[nodiscard]] std::shared_ptr<const Model> to(DType dtype) const;
 
@@ -87,9 +87,7 @@ class FUSEQ_API Model {
 
  private:
   explicit Model(std::unique_ptr<Impl> impl);
-  static std::shared_ptr<const Model> map_int8(const TransformerSpec& spec,
-                                               const std::shared_ptr<const SafeTensors>& file,
-                                               const ModelOptions& options);
+
   std::unique_ptr<Impl> impl_;
 };
 

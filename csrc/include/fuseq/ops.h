@@ -66,8 +66,9 @@ class FUSEQ_API PackedMatrix {
   /// Zeros of shape [outputs, inputs]. dtype is f32, bf16 or i8, else Error(type).
   PackedMatrix(DType dtype, int64_t outputs, int64_t inputs);
   /// An int8 matrix that lies somewhere else, in a mapped file for instance; `owner` keeps it
-  /// there. `panels` has num_panels() * panel_size() bytes; `scales` and `sums` have one entry for
-  /// each of num_panels() * 32 outputs, a sum being 128 times the sum of the output's numbers.
+  /// there. `panels` has num_panels() * panel_size() bytes and is aligned to 4; `scales` and `sums`
+  /// have one entry for each of num_panels() * 32 outputs, a sum being 128 times the sum of the
+  /// output's numbers. The numbers are not looked at.
   PackedMatrix(std::shared_ptr<const void> owner, const int8_t* panels, const float* scales,
                const int32_t* sums, int64_t outputs, int64_t inputs);
 
@@ -87,17 +88,18 @@ class FUSEQ_API PackedMatrix {
   [[nodiscard]] int64_t panel_size() const noexcept { return kPanel * steps() * word_inputs(); }
   /// Bytes of the panels, and of the scales and sums of int8.
   [[nodiscard]] int64_t num_bytes() const noexcept;
-  [[nodiscard]] const void* data() const noexcept { return panels_; }
+  [[nodiscard]] const void* data() const noexcept { return panels_.get(); }
   /// Null where the matrix lies in memory of someone else.
-  [[nodiscard]] void* data() noexcept { return is_own_ ? const_cast<void*>(panels_) : nullptr; }
+  [[nodiscard]] void* mutable_data() noexcept {
+    return is_own_ ? const_cast<void*>(panels_.get()) : nullptr;
+  }
   /// [num_panels() * 32] of int8; null otherwise.
   [[nodiscard]] const float* scales() const noexcept { return scales_; }
   [[nodiscard]] const int32_t* sums() const noexcept { return sums_; }
   [[nodiscard]] bool empty() const noexcept { return panels_ == nullptr; }
 
  private:
-  std::shared_ptr<const void> owner_;
-  const void* panels_ = nullptr;
+  std::shared_ptr<const void> panels_;  ///< shares what owns them
   const float* scales_ = nullptr;
   const int32_t* sums_ = nullptr;
   bool is_own_ = false;
@@ -107,9 +109,9 @@ class FUSEQ_API PackedMatrix {
 };
 
 /// Packs w [rows, I] (f32, f16 or bf16; any strides) into rows first_row ... of `matrix`, rounding
-/// to its dtype; in int8 the largest weight of an output becomes 127 or -127. Several matrices of
-/// one input are packed into one so that one product serves them all (q k v). Throws Error(value)
-/// for a matrix in memory of someone else.
+/// to its dtype; in int8 the largest weight of an output becomes 127 or -127, unless it is below
+/// 2^-100. Several matrices of one input are packed into one so that one product serves them all (q
+/// k v). Throws Error(value) for a matrix in memory of someone else.
 FUSEQ_API void pack(Context& ctx, ConstView w, PackedMatrix& matrix, int64_t first_row = 0);
 
 /// The natural layout again: rows first_row ... of `matrix` into w [rows, I], dense, of the
@@ -129,7 +131,7 @@ struct LinearArgs {
 
 /// With a bfloat16 matrix the inputs are rounded to bfloat16; sums stay in float32. With an int8
 /// matrix each row of x becomes whole numbers in [-127, 127] and one scale; sums are exact. A row
-/// that holds an infinity or NaN then gives NaN.
+/// that holds an infinity or NaN then gives NaN, one of nothing above 2^-100 counts as zeros.
 /// Throws Error(value) for a wrong shape, Error(type) for a wrong dtype.
 FUSEQ_API void linear(Context& ctx, const LinearArgs& args);
 

@@ -22,6 +22,8 @@ struct SessionOptions {
   /// Hypotheses decoded at a time. A request takes num_beams of them, num_return_sequences if it
   /// draws, top_k if its search is contrastive.
   int max_rows = 32;
+  /// Of keys and values: float32 or bfloat16; nothing: the model's cache_dtype().
+  std::optional<DType> cache_dtype;
 };
 
 /// Names a request of a session. Never reused.

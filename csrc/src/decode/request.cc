@@ -176,6 +176,9 @@ void check_session_options(const char* call, const SessionOptions& options) {
   constexpr int kMaxRows = 4096;
   require(options.max_rows >= 1 && options.max_rows <= kMaxRows, call,
           ": max_rows must be in 1 ... ", kMaxRows, ", got ", options.max_rows);
+  const DType dtype = options.cache_dtype.value_or(DType::f32);
+  require(dtype == DType::f32 || dtype == DType::bf16, call,
+          ": cache_dtype must be float32 or bfloat16, got ", name(dtype));
 }
 
 uint64_t fresh_seed() {

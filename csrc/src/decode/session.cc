@@ -74,13 +74,12 @@ Session::Impl::OpenSequence& Session::Impl::find_sequence(const char* call, Requ
 KvRegion Session::Impl::acquire_self(int64_t max_length, int64_t prefix_length, int64_t lanes) {
   const StackSpec& decoder = model.spec().decoder;
   return pool.acquire(
-      KvGeometry(decoder, decoder.layers, max_length, prefix_length, lanes, model.cache_dtype()));
+      KvGeometry(decoder, decoder.layers, max_length, prefix_length, lanes, cache_dtype()));
 }
 
 KvRegion Session::Impl::acquire_cross(int64_t source_length) {
   const StackSpec& decoder = model.spec().decoder;
-  return pool.acquire(
-      KvGeometry(decoder, decoder.layers, source_length, 0, 1, model.cache_dtype()));
+  return pool.acquire(KvGeometry(decoder, decoder.layers, source_length, 0, 1, cache_dtype()));
 }
 
 void Session::Impl::fill_cross(std::span<const Source> all) {

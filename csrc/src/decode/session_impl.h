@@ -75,6 +75,9 @@ struct Session::Impl {
   [[nodiscard]] std::vector<float> score_rows(ConstView hidden, std::span<const int32_t> wanted);
   /// The decoder's final norm, if it has one. to may be from.
   void apply_final_norm(ConstView from, View to);
+  [[nodiscard]] DType cache_dtype() const {
+    return options.cache_dtype.value_or(model.cache_dtype());
+  }
   [[nodiscard]] KvRegion acquire_self(int64_t max_length, int64_t prefix_length, int64_t lanes);
   [[nodiscard]] KvRegion acquire_cross(int64_t source_length);
 

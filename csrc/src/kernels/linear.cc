@@ -21,6 +21,8 @@ constexpr int64_t kRowsPerPass = 960;
 constexpr int64_t kProductsPerThread = 32768;
 constexpr int64_t kPackedPerThread = 4096;
 constexpr int64_t kQuantizedPerThread = 8192;
+/// With fewer panels threads share tiles too.
+constexpr int64_t kPanelsPerThread = 4;
 
 struct Kernels {
   decltype(&cpu::portable::linear_pack) pack;
@@ -137,7 +139,9 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job) {
                            [&](int64_t begin, int64_t end) { kernels.pack(job, begin, end); });
   }
 
-  if (job.num_tiles <= cpu::kLinearFewTiles) {
+  // Panels alone are shared out: several tiles need enough of them.
+  if (job.num_tiles == 1 ||
+      (job.num_tiles <= cpu::kLinearFewTiles && panels >= kPanelsPerThread * impl.team.size())) {
     const int64_t grain =
         std::max<int64_t>(1, kProductsPerThread / (job.N * job.I * cpu::kLinearPanel));
     impl.team.parallel_for(panels, grain,
@@ -176,6 +180,7 @@ void linear(Context& ctx, const LinearArgs& args) {
   const int64_t N = args.x.dim(0);
   const int64_t I = args.w->inputs();
   if (args.w->outputs() == 0) return;
+  require(I > 0, "linear: w must have at least one input, got ", args.w->outputs(), " x 0");
   const int64_t passes = (N + kRowsPerPass - 1) / kRowsPerPass;
   for (int64_t pass = 0; pass < passes; ++pass) {
     const int64_t row = N * pass / passes;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
-#include <vector>
 
 #include "base/context_impl.h"
 #include "kernels/cpu/quantize.h"
@@ -21,35 +20,38 @@ constexpr int64_t kPanel = PackedMatrix::kPanel;
 void pack_int8(Context& ctx, const ConstView& w, PackedMatrix& matrix, int64_t first_row) {
   const int64_t I = matrix.inputs();
   const int64_t row_bytes = cpu::int8_row_bytes(I);
-  auto* const panels = static_cast<std::byte*>(matrix.data());
+  auto* const panels = static_cast<std::byte*>(matrix.mutable_data());
   auto* const scales = const_cast<float*>(matrix.scales());
   auto* const sums = const_cast<int32_t*>(matrix.sums());
   const auto quantize = FUSEQ_PICK(ctx.impl().isa, quantize_rows);
 
-  const auto pack_panels = [&](int64_t begin, int64_t end) {
-    std::vector<float> floats(static_cast<size_t>(kPanel * I));
-    std::vector<int8_t> numbers(static_cast<size_t>(kPanel * row_bytes));
+  Context::Impl& impl = ctx.impl();
+  const Arena::Scope scope(impl.arena);
+  const auto pack_panels = [&](int64_t begin, int64_t end, float* floats, int8_t* numbers) {
     for (int64_t panel = begin; panel < end; ++panel) {
       const int64_t first = std::max(first_row, panel * kPanel);
       const int64_t rows = std::min(first_row + w.dim(0), (panel + 1) * kPanel) - first;
       for (int64_t i = 0; i < rows; ++i) {
-        to_floats(w, (first - first_row + i) * w.stride(0), w.stride(1), I, floats.data() + i * I);
+        to_floats(w, (first - first_row + i) * w.stride(0), w.stride(1), I, floats + i * I);
       }
-      quantize({.I = I, .x = {floats.data(), I}, .q = numbers.data(), .scales = scales + first}, 0,
-               rows);
+      quantize({.I = I, .x = {floats, I}, .q = numbers, .scales = scales + first}, 0, rows);
       for (int64_t i = 0; i < rows; ++i) {
-        const int8_t* q = numbers.data() + i * row_bytes;
+        const int8_t* q = numbers + i * row_bytes;
         sums[first + i] = 128 * std::accumulate(q, q + I, int32_t{0});
       }
       std::byte* const to = panels + panel * matrix.panel_size() + (first - panel * kPanel) * 4;
-      cpu::transpose_words(reinterpret_cast<const cpu::word*>(numbers.data()), row_bytes / 4, rows,
+      cpu::transpose_words(reinterpret_cast<const cpu::word*>(numbers), row_bytes / 4, rows,
                            row_bytes / 4, reinterpret_cast<cpu::word*>(to), kPanel);
     }
   };
   const int64_t first_panel = first_row / kPanel;
   const int64_t end_panel = (first_row + w.dim(0) + kPanel - 1) / kPanel;
-  ctx.impl().team.parallel_for(end_panel - first_panel, 1, [&](int64_t begin, int64_t end) {
-    pack_panels(first_panel + begin, first_panel + end);
+  const int64_t count = end_panel - first_panel;
+  const auto floats = impl.arena.take<float>(impl.team.size() * kPanel * I);
+  const auto numbers = impl.arena.take<int8_t>(impl.team.size() * kPanel * row_bytes);
+  impl.team.run([&](int thread, int size) {
+    pack_panels(first_panel + count * thread / size, first_panel + count * (thread + 1) / size,
+                floats.data() + thread * kPanel * I, numbers.data() + thread * kPanel * row_bytes);
   });
 }
 

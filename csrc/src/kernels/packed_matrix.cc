@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // PackedMatrix: its memory.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include "base/memory.h"
@@ -32,29 +34,27 @@ void check_size(DType dtype, int64_t outputs, int64_t inputs) {
 PackedMatrix::PackedMatrix(DType dtype, int64_t outputs, int64_t inputs)
     : is_own_(true), dtype_(dtype), outputs_(outputs), inputs_(inputs) {
   check_size(dtype, outputs, inputs);
-  const std::shared_ptr<void> memory =
-      allocate_shared_zeros(static_cast<size_t>(std::max<int64_t>(num_bytes(), 1)));
-  panels_ = memory.get();
+  panels_ = allocate_shared_zeros(static_cast<size_t>(std::max<int64_t>(num_bytes(), 1)));
   if (dtype == DType::i8) {
-    const int64_t padded = num_panels() * kPanel;
-    scales_ = reinterpret_cast<const float*>(static_cast<std::byte*>(memory.get()) +
+    scales_ = reinterpret_cast<const float*>(static_cast<const std::byte*>(panels_.get()) +
                                              num_panels() * panel_size());
-    sums_ = reinterpret_cast<const int32_t*>(scales_ + padded);
+    sums_ = reinterpret_cast<const int32_t*>(scales_ + num_panels() * kPanel);
   }
-  owner_ = memory;
 }
 
 PackedMatrix::PackedMatrix(std::shared_ptr<const void> owner, const int8_t* panels,
                            const float* scales, const int32_t* sums, int64_t outputs,
                            int64_t inputs)
-    : owner_(std::move(owner)),
-      panels_(panels),
+    : panels_(std::move(owner), panels),
       scales_(scales),
       sums_(sums),
       dtype_(DType::i8),
       outputs_(outputs),
       inputs_(inputs) {
   check_size(DType::i8, outputs, inputs);
+  require(reinterpret_cast<uintptr_t>(panels) % alignof(uint32_t) == 0,
+          "PackedMatrix: panels must be aligned to ", alignof(uint32_t), " bytes, got address ",
+          reinterpret_cast<uintptr_t>(panels));
 }
 
 int64_t PackedMatrix::num_bytes() const noexcept {

@@ -4,7 +4,10 @@
 //   name          I8 [panels, steps, 32, 4]
 //   name.scales   F32 [panels * 32]
 //   name.sums     I32 [panels * 32]
-// under the matrix's storage name ("encoder.0.attn.q+k+v.weight").
+// under the matrix's storage name ("encoder.0.attn.q+k+v.weight"). Numbers lie in [-127, 127],
+// those past the last input or output are zeros, and sums are 128 times the sums of an output's
+// numbers: `load` takes the file's word for it, since a look at each number would read the whole
+// file.
 #pragma once
 
 #include <map>

@@ -130,6 +130,26 @@ void check_supported(const TransformerSpec& spec) {
   }
 }
 
+[[nodiscard]] ContextOptions context_options(const ModelOptions& options) {
+  return {.device = options.device, .num_threads = options.num_threads, .cpu_isa = options.cpu_isa};
+}
+
+[[nodiscard]] std::unique_ptr<Model::Impl> map_int8(const TransformerSpec& spec,
+                                                    const std::shared_ptr<const SafeTensors>& file,
+                                                    const ModelOptions& options) {
+  validate(spec);
+  check_supported(spec);
+  const Context checks_options(context_options(options));
+  auto impl = std::make_unique<Model::Impl>();
+  impl->spec = spec;
+  impl->options = options;
+  impl->dtype = DType::i8;
+  map_int8_weights(file, weight_slots(spec, DType::i8, impl->weights));
+  expand_relative_bias(spec.encoder, impl->weights.encoder);
+  expand_relative_bias(spec.decoder, impl->weights.decoder);
+  return impl;
+}
+
 }  // namespace
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -144,8 +164,7 @@ std::shared_ptr<const Model> Model::build(const TransformerSpec& spec,
   auto impl = std::make_unique<Impl>();
   impl->spec = spec;
   impl->options = options;
-  Context ctx(
-      {.device = options.device, .num_threads = options.num_threads, .cpu_isa = options.cpu_isa});
+  Context ctx(context_options(options));
 
   std::unordered_map<std::string_view, const NamedView*> given;
   for (const NamedView& weight : weights) given.emplace(weight.name, &weight);
@@ -174,26 +193,11 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder,
   const auto file = std::make_shared<const SafeTensors>(folder / "model.safetensors");
   if (holds_int8_panels(*file)) {
     if (options.dtype) check_dtype(*options.dtype);
-    const auto model = map_int8(spec, file, options);
+    const std::shared_ptr<const Model> model(new Model(map_int8(spec, file, options)));
     return options.dtype.value_or(DType::i8) == DType::i8 ? model : model->to(*options.dtype);
   }
   return build(spec, file->tensors(), options,
                [&](const NamedView& tensor) { file->release(tensor); });
-}
-
-std::shared_ptr<const Model> Model::map_int8(const TransformerSpec& spec,
-                                             const std::shared_ptr<const SafeTensors>& file,
-                                             const ModelOptions& options) {
-  validate(spec);
-  check_supported(spec);
-  auto impl = std::make_unique<Impl>();
-  impl->spec = spec;
-  impl->options = options;
-  impl->dtype = DType::i8;
-  map_int8_weights(file, weight_slots(spec, DType::i8, impl->weights));
-  expand_relative_bias(spec.encoder, impl->weights.encoder);
-  expand_relative_bias(spec.decoder, impl->weights.decoder);
-  return std::shared_ptr<const Model>(new Model(std::move(impl)));
 }
 
 std::shared_ptr<const Model> Model::to(DType dtype) const {
@@ -203,10 +207,14 @@ std::shared_ptr<const Model> Model::to(DType dtype) const {
   impl->options = impl_->options;
   impl->options.dtype = dtype;
   impl->dtype = dtype;
-  Context ctx({.num_threads = impl_->options.num_threads, .cpu_isa = impl_->options.cpu_isa});
+  Context ctx(context_options(impl_->options));
   const std::vector<WeightSlot> from = weight_slots(spec(), impl_->dtype, impl_->weights);
   const std::vector<WeightSlot> into = weight_slots(spec(), dtype, impl->weights);
   for (size_t i = 0; i < from.size(); ++i) {
+    if (from[i].matrix != nullptr && dtype == impl_->dtype) {
+      *into[i].matrix = *from[i].matrix;
+      continue;
+    }
     Tensor weight(natural_dtype(from[i], impl_->dtype), shape_of(from[i]));
     copy_weight(ctx, from[i], weight.view());
     place_weight(ctx, into[i], dtype, weight.view());

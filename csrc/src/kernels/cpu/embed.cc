@@ -23,8 +23,9 @@ void gather_row(const EmbedRows& args, int64_t id, float* x) {
   }
   if (args.dtype == DType::i8) {
     const int8_t* p = static_cast<const int8_t*>(args.table) + panel + 4 * lane;
+    const float scale = args.scales[id];
     for (int64_t i = 0; i < args.D; ++i) {
-      x[i] = static_cast<float>(p[i / 4 * 4 * kPanel + i % 4]) * args.scales[id];
+      x[i] = static_cast<float>(p[i / 4 * 4 * kPanel + i % 4]) * scale;
     }
     return;
   }

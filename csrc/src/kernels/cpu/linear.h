@@ -61,7 +61,8 @@ struct LinearJob {
   /// pair of bfloat16 in bf16_dot, two pairs of int16 in int8 (inputs 0 2 and 1 3), four magnitudes
   /// and four int8 in signs, four uint8 in vnni.
   void* packed_x;
-  /// In the last three: rows as quantize_rows made them, and the scales and sums of the outputs.
+  /// In int8, signs and vnni: rows as quantize_rows made them, and the scales and sums of the
+  /// outputs.
   const int8_t* quantized_x;
   const float* x_scales;
   const float* w_scales;

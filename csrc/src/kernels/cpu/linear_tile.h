@@ -2,9 +2,9 @@
 // The tile that all linear kernels are made of: up to 12 rows by one or two panels, sums in
 // registers.
 //
-// A sum is one chain of fused multiply-adds over the inputs in order, whatever the height of the
-// tile, the number of panels walked at once and the blocks the inputs are cut into: so results do
-// not depend on them.
+// A sum of floats is one chain of fused multiply-adds over the inputs in order, whatever the height
+// of the tile, the number of panels walked at once and the blocks the inputs are cut into: so
+// results do not depend on them.
 //
 // A Format says what a word of a panel is:
 //   kParts               turns in which the words of a step are multiplied
@@ -168,11 +168,12 @@ const void* packed_tile(const LinearJob& job, int64_t tile) {
   return job.panels + panel * job.steps * kLinearPanel;
 }
 
-/// Fetches what finish_tile will need of a panel's outputs, which no stream leads to; of y the first
-/// `rows` rows.
+/// Fetches bias, scales and y of a panel's outputs, which no stream leads to; of y the first `rows`
+/// rows.
 [[gnu::always_inline]] inline void fetch_ends(const LinearJob& job, int64_t panel, int64_t rows) {
   const int64_t output = panel * kLinearPanel;
-  for (int64_t i = 0; i < kLinearPanel; i += 16) {
+  const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
+  for (int64_t i = 0; i < outputs; i += 16) {
     if (job.bias) __builtin_prefetch(job.bias + output + i);
     if (job.w_scales) __builtin_prefetch(job.w_scales + output + i);
     if (job.format == LinearFormat::vnni) __builtin_prefetch(job.w_sums + output + i);
@@ -289,8 +290,8 @@ template <typename F>
   }
 }
 
-/// Steps of a block, so that 48 KB of weights pass over packed x: each part of a step takes 32
-/// words of the one or of the other.
+/// Steps of a block: 48 KB of weights once they are unpacked, and half as many where packed x has
+/// two values a step.
 template <typename Format>
 inline constexpr int64_t kBlockSteps = kLinearBlockWords / kLinearPanel / Format::kParts;
 

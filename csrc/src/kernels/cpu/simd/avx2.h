@@ -265,8 +265,7 @@ struct u32x16_product {
   return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)};
 }
 
-// ---- 16 signed integers of 32 bits, and bytes
-// ----------------------------------------------------
+// ---- signed integers ---------------------------------------------------------------------
 
 struct i32x16 {
   __m256i lo, hi;

@@ -230,8 +230,7 @@ struct u32x16_product {
   return {_mm512_castsi512_ps(a.v)};
 }
 
-// ---- 16 signed integers of 32 bits, and bytes
-// ----------------------------------------------------
+// ---- signed integers ---------------------------------------------------------------------
 
 struct i32x16 {
   __m512i v;

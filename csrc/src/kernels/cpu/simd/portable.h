@@ -238,8 +238,7 @@ inline f32x16 as_f32(u32x16 a) {
   return each_lane([&](int i) { return std::bit_cast<float>(a.lane[i]); });
 }
 
-// ---- 16 signed integers of 32 bits, and bytes
-// ----------------------------------------------------
+// ---- signed integers ---------------------------------------------------------------------
 
 struct i32x16 {
   int32_t lane[16];
