@@ -28,7 +28,7 @@ from comparison.measure import run_row
 from comparison.ragged_row import run_ragged_row
 from comparison.report import cpu_features, cpu_name, markdown, markdown_rows
 from comparison.rivals import ALL_DTYPES, JUDGE, RIVALS, SUBJECT, PeerError, start_peers
-from comparison.rows import ROW_SETS, TARGETS, Row
+from comparison.rows import ROW_SETS, Row, target_of
 
 HERE = Path(__file__).resolve().parent
 
@@ -39,13 +39,15 @@ def write_model(name: str, parent: Path) -> Path:
         "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import random_models; "
         "random_models.model_folder(sys.argv[2], pathlib.Path(sys.argv[3]))"
     )
-    subprocess.run([sys.executable, "-c", script, str(HERE), name, str(parent)], check=True)
+    command = [sys.executable, "-c", script, str(HERE), name, str(parent)]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"--models: the model {name} must be written to {parent}; see above")
     return parent / name
 
 
 def failed_row(row: Row, error: PeerError) -> dict[str, Any]:
     """A row that could not be run is kept with its reason."""
-    failed = {**vars(row), "target": TARGETS.get(row.name), "peers": {}}
+    failed = {**vars(row), "target": target_of(row), "peers": {}}
     return {**failed, "failures": {"row": str(error)}}
 
 
@@ -61,7 +63,10 @@ def run_group(
     equal = [row for row in rows if not row.ragged]
     for row in rows:
         if row.ragged:
-            yield run_ragged_row(row, taking(row), folder, vocab, options)
+            try:
+                yield run_ragged_row(row, taking(row), folder, vocab, options)
+            except PeerError as error:  # the other rows can still run
+                yield failed_row(row, error), {}
     if not equal:
         return
     names = list(dict.fromkeys(name for row in equal for name in taking(row)))
@@ -95,10 +100,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--only", help="names of rows, separated by commas; the others wait")
     parser.add_argument("--peers", default=",".join(RIVALS), help="names, separated by commas")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dtype", choices=sorted(ALL_DTYPES), help="in place of the rows' own")
+    what = "in place of the rows' own; no targets then"
+    parser.add_argument("--dtype", choices=sorted(ALL_DTYPES), help=what)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--ragged-rounds", type=int, default=3, help="of the ragged row")
-    parser.add_argument("--inputs", type=int, help="of the ragged row, in place of its own number")
+    parser.add_argument("--inputs", type=int, help="of the ragged row; no target then")
     parser.add_argument("--budget", type=float, default=90, help="seconds of a peer in a row")
     parser.add_argument("--pause", type=float, default=0.2, help="seconds before each run")
     parser.add_argument("--moment", default="now", help="a name for when and where this ran")
@@ -137,6 +143,7 @@ def main() -> int:
         "cpu_features": cpu_features(),
         "cpus": os.cpu_count(),
         "threads": options.threads,
+        "peers": options.peers,
         "rounds": options.rounds,
         "ragged_rounds": options.ragged_rounds,
         "versions": {"python": platform.python_version()},

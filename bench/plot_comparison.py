@@ -10,15 +10,17 @@ median of the rounds' ratios. A row meets its target at a moment, not for all ti
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from comparison.report import lengths, number
-from comparison.rows import ROW_SETS, TARGETS
+from comparison.rows import ROW_SETS, Row, target_of
 
 Report = dict[str, Any]
+NEEDED = "ctranslate2"  # the rival without which no target is met
 # The order of rows in the table and the picture.
 NAMES = [row.name for rows in ROW_SETS.values() for row in rows]
 
@@ -37,29 +39,81 @@ def find(report: Report, name: str) -> dict[str, Any] | None:
 def what(row: dict[str, Any]) -> str:
     """A row's shape in a few words."""
     search = "greedy" if row["beams"] == 1 else f"beam {row['beams']}"
-    return f"{row['model']} {row['dtype']}, batch {row['batch']}, {lengths(row)}, {search}"
+    size = f"{row['batch']} inputs" if row["ragged"] else f"batch {row['batch']}"
+    return f"{row['model']} {row['dtype']}, {size}, {lengths(row)}, {search}"
 
 
 def cell(row: dict[str, Any] | None) -> str:
-    """What one run says of a row; nothing is left out because it is slow or failed."""
+    """What one run says of a row; nothing is left out because it is slow, absent or failed."""
     if row is None:
         return "not run"
+    notes = []
     if row.get("ratio") is None:
         reasons = [f"{name}: {why}" for name, why in row["failures"].items()] or ["no rival ran"]
-        return "failed: " + " ".join("; ".join(reasons).split()).replace("|", "/")
-    low, high = number(row["ratio_lowest"]), number(row["ratio_highest"])
-    best = number(row["best_ratio"])
-    text = f"**{number(row['ratio'])}** ({low} – {high}; best/best {best}; {row['strongest']})"
-    failed = sorted(row["failures"])
-    return f"{text}; failed: {', '.join(failed)}" if failed else text
+        notes.append("failed: " + " ".join("; ".join(reasons).split()).replace("|", "/"))
+    else:
+        low, high = number(row["ratio_lowest"]), number(row["ratio_highest"])
+        best = number(row["best_ratio"])
+        notes.append(
+            f"**{number(row['ratio'])}** ({low} – {high}; best/best {best}; {row['strongest']})"
+        )
+        if row["failures"]:
+            notes.append(f"failed: {', '.join(sorted(row['failures']))}")
+    if row.get("absent"):
+        notes.append(f"absent: {', '.join(sorted(row['absent']))}")
+    return "; ".join(notes)
+
+
+def meets(row: dict[str, Any] | None, target: float) -> bool:
+    """Whether a run met the target; without CTranslate2 nothing says so."""
+    if row is None or not any(name.startswith(NEEDED) for name in row["peers"]):
+        return False
+    failed = any(name.startswith(NEEDED) for name in row["failures"])
+    return not failed and (row.get("ratio") or 0) >= target
 
 
 def met(rows: list[dict[str, Any] | None], target: float | None) -> str:
-    """At how many of the moments that ran the row the target was met."""
-    ran = [row for row in rows if row is not None]
+    """In how many of the runs the target was met; a run without the row did not."""
     if target is None:
         return "–"
-    return f"{sum((row.get('ratio') or 0) >= target for row in ran)} of {len(ran)}"
+    return f"{sum(meets(row, target) for row in rows)} of {len(rows)}"
+
+
+def goal_of(reports: list[Report], name: str) -> float | None:
+    """The target of a row, unless a run changed the row."""
+    fields = [field.name for field in dataclasses.fields(Row)]
+    rows = [row for report in reports if (row := find(report, name)) is not None]
+    return target_of(Row(**{field: rows[0][field] for field in fields}))
+
+
+def check_alike(reports: list[Report]) -> None:
+    """Runs are put together only if they ran the same.
+
+    Raises:
+        ValueError: A row, or the number of threads, is not the same in all.
+    """
+    threads = [report["threads"] for report in reports]
+    if len(set(threads)) > 1:
+        raise ValueError(f"runs: must have the same number of threads, got {threads}")
+    for name in row_names(reports):
+        rows = [row for report in reports if (row := find(report, name)) is not None]
+        for field in dataclasses.fields(Row):
+            found = [row[field.name] for row in rows]
+            if any(value != found[0] for value in found):
+                raise ValueError(f"runs: {field.name} of row {name} must be the same, got {found}")
+
+
+def load_report(path: Path) -> Report:
+    """A report of `compare.py`.
+
+    Raises:
+        ValueError: It has not what such a report has now.
+    """
+    report: Report = json.loads(path.read_text())
+    for key in ("moment", "date", "cpu", "cpu_features", "threads", "rounds", "versions", "rows"):
+        if key not in report:
+            raise ValueError(f"runs: {path} must be a report of compare.py, got none with {key!r}")
+    return report
 
 
 def markdown(reports: list[Report]) -> str:
@@ -69,7 +123,8 @@ def markdown(reports: list[Report]) -> str:
         "# fuseq and its strongest rivals",
         "",
         "fuseq's tokens per second over those of the strongest rival of the row: median of the",
-        "rounds' ratios (lowest – highest round; ratio of the best rounds; the rival).",
+        "rounds' ratios (lowest – highest round; ratio of the best rounds; the rival). `met`: in",
+        "how many of the runs the target was reached, with CTranslate2 among the rivals.",
         "",
     ]
     for report in reports:
@@ -87,7 +142,7 @@ def markdown(reports: list[Report]) -> str:
     for name in row_names(reports):
         rows = [find(report, name) for report in reports]
         shown = next(row for row in rows if row is not None)
-        target = TARGETS.get(name)
+        target = goal_of(reports, name)
         cells = " | ".join(map(cell, rows))
         goal = "–" if target is None else f"{target:g}"
         lines.append(f"| {name} | {what(shown)} | {cells} | {goal} | {met(rows, target)} |")
@@ -118,7 +173,11 @@ def draw(reports: list[Report], path: Path) -> None:
             places, heights, width * 0.95, yerr=[below, above], capsize=2, label=report["moment"]
         )
     axes.axhline(1.0, color="black", linewidth=1)
-    aims = [(place, TARGETS[name]) for place, name in enumerate(names) if name in TARGETS]
+    aims = [
+        (place, target)
+        for place, name in enumerate(names)
+        if (target := goal_of(reports, name)) is not None
+    ]
     if aims:
         axes.hlines(
             [target for _, target in aims],
@@ -149,7 +208,11 @@ def main() -> int:
     parser.add_argument("runs", type=Path, nargs="+", help="reports of compare.py, in JSON")
     parser.add_argument("--output", type=Path, required=True, help="writes <output>.md and .png")
     options = parser.parse_args()
-    reports = [json.loads(path.read_text()) for path in options.runs]
+    try:
+        reports = [load_report(path) for path in options.runs]
+        check_alike(reports)
+    except ValueError as error:
+        parser.error(str(error))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     text = markdown(reports)
     Path(f"{options.output}.md").write_text(text)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # The end id's bias, so that greedy rows end by themselves after 8 to 128 tokens.
 END_BIAS = {"bart-base-ends": 1.5, "bart-tiny-ends": 0.34}
+# One more whenever `write_model` or `vary` make other weights of the same fields.
+RECIPE_VERSION = 1
 NEVER = -1e4  # the bias of an id that must not come
 
 
@@ -125,12 +129,34 @@ def write_model(name: str, folder: Path) -> None:
         path.write_text(json.dumps(config, indent=2) + "\n")
 
 
+def recipe(name: str) -> str:
+    """A hash of all that the weights of a model come from."""
+    parts = [RECIPE_VERSION, *MODELS[name], END_BIAS.get(name)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def model_folder(name: str, parent: Path) -> Path:
-    """The folder of model `name` under `parent`, written if it is not there yet."""
-    folder = parent / name
-    if not (folder / "model.safetensors").exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    """The folder of model `name` under `parent`, written unless it is there as it would be now.
+
+    The recipe stands beside the folder; a folder that was made by another one, or not to its end,
+    is written anew, with what was made of it.
+
+    Raises:
+        FileExistsError: There is a folder of this name that was not written here.
+    """
+    folder, stamp = parent / name, parent / f"{name}.recipe"
+    if not stamp.exists() and folder.exists():
+        raise FileExistsError(
+            f"models: {folder} must have {stamp.name} beside it, got none. Delete the folder to "
+            "have it written, or name another place"
+        )
+    if not stamp.exists() or stamp.read_text() != recipe(name):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text("not finished")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         write_model(name, folder)
+        stamp.write_text(recipe(name))
     return folder
 
 

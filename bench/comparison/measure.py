@@ -8,11 +8,12 @@ import dataclasses
 import random
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
-from comparison.checks import Ids, check_lengths, count_ids, count_rows
+from comparison.checks import Exam, Ids, slack_of
 from comparison.rivals import JUDGE, RIVALS, SUBJECT, PeerError, PeerProcess
-from comparison.rows import TARGETS, Row
+from comparison.rows import Row, target_of
 
 SLOW_ROUNDS = 2  # of a rival that is far behind another one
 
@@ -32,6 +33,23 @@ class Timing:
         self.rates.append(self.new_tokens / seconds)
 
 
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What one peer did before the rounds.
+
+    Attributes:
+        batch: The fields of its batch.
+        ids: That it made of them.
+        counts: Of equal ids and rows, and what else the report keeps of it.
+        seconds: Of its last run.
+    """
+
+    batch: dict[str, Any]
+    ids: Ids
+    counts: dict[str, int]
+    seconds: float
+
+
 def prompts_of(row: Row, vocab: int) -> Ids:
     """Random prompts, the same each time, without the special ids at both ends."""
     chance = random.Random(row.batch)
@@ -48,57 +66,84 @@ def batch_of(row: Row, prompts: Ids) -> dict[str, Any]:
 
 
 def check_row(
-    row: Row, peers: list[PeerProcess], prompts: Ids, budget: float
-) -> tuple[dict[str, dict[str, int]], dict[str, float], dict[str, str]]:
-    """Warms every peer up and compares its ids with the judge's, which comes first.
+    row: Row, peers: list[PeerProcess], prompts: Ids
+) -> tuple[Exam, dict[str, Checked], dict[str, str]]:
+    """Compares every peer's ids with the judge's, which comes first, and warms it up.
 
     Returns:
-        For each peer that passed the counts of ids and the seconds of its last run; for each that
-        did not, why.
+        What ids must be; for each peer that passed what it did; for each that did not, why. If
+        the judge fails, nobody passes.
     """
+    judge = next(peer for peer in peers if peer.name == JUDGE)
     batch = batch_of(row, prompts)
-    expected: Ids = []
-    checks: dict[str, dict[str, int]] = {}
-    warm: dict[str, float] = {}
+    exam = Exam(
+        judge,
+        prompts,
+        row.beams,
+        row.new_tokens,
+        row.new_tokens,
+        expected=[],
+        slack=slack_of(row.model),
+    )
+    passed: dict[str, Checked] = {}
     failures: dict[str, str] = {}
-    for peer in peers:
+    for peer in [judge, *(peer for peer in peers if peer is not judge)]:
         try:
-            ids, seconds = peer.generate(**batch)
-            check_lengths(ids, row.new_tokens)
-            expected = expected or ids
-            counts = count_ids(ids, expected)
-            if row.beams == 1 and RIVALS[peer.name].dtypes[row.dtype] == "float32":
-                counts |= count_rows(ids, expected, prompts, peers[0])
-            if seconds < budget:  # once more: what is made at first use is there now
-                _, seconds = peer.generate(**batch)
-            warm[peer.name] = seconds
-            checks[peer.name] = counts
+            ids, _ = peer.generate(**batch)
+            if peer is judge:
+                exam.check_lengths(ids)
+                exam.expected = ids
+            counts = exam.check(ids, RIVALS[peer.name].dtypes[row.dtype])
+            # Once more: what is made at first use is there now.
+            again, seconds = peer.generate(**batch)
+            passed[peer.name] = Checked(batch, ids, counts, seconds)
+            if again != ids:
+                exam.check(again, RIVALS[peer.name].dtypes[row.dtype])
         except PeerError as error:
+            passed.pop(peer.name, None)
             failures[peer.name] = str(error)
-    return checks, warm, failures
+            if peer is judge:
+                break
+    return exam, passed, failures
 
 
 def time_rounds(
     peers: list[PeerProcess],
-    batches: dict[str, dict[str, Any]],
+    passed: dict[str, Checked],
     rounds: dict[str, int],
     pause: float,
-) -> dict[str, Timing]:
+    check: Callable[[str, Ids], object],
+) -> tuple[dict[str, Timing], dict[str, str]]:
     """All peers in turn, round after round; a slow one in the first rounds only.
 
+    Each round begins with another peer: what comes behind a heavy run must not be the same always.
+
     Args:
-        peers: Those with a batch run.
-        batches: The fields of each peer's batch.
+        peers: Those that passed, and others that are left out.
+        passed: What each peer did when it was checked.
         rounds: How many rounds each peer takes part in.
         pause: Seconds before each run.
+        check: Raises a PeerError if a peer's ids, which are not those that were checked, are wrong.
+
+    Returns:
+        The times of each peer, and for each that failed in a round, why: it has no times.
     """
-    timings = {name: Timing() for name in batches}
+    timings = {peer.name: Timing() for peer in peers if peer.name in passed}
+    failures: dict[str, str] = {}
     for number in range(max(rounds.values(), default=0)):
-        for peer in peers:
-            if peer.name in batches and number < rounds[peer.name]:
-                time.sleep(pause)
-                timings[peer.name].add(*peer.generate(**batches[peer.name]))
-    return timings
+        running = [peer for peer in peers if peer.name in timings and number < rounds[peer.name]]
+        first = number % max(1, len(running))
+        for peer in running[first:] + running[:first]:
+            time.sleep(pause)
+            try:
+                ids, seconds = peer.generate(**passed[peer.name].batch)
+                if ids != passed[peer.name].ids:
+                    check(peer.name, ids)
+                timings[peer.name].add(ids, seconds)
+            except PeerError as error:
+                del timings[peer.name]
+                failures[peer.name] = f"round {number + 1}: {error}"
+    return timings, failures
 
 
 def rounds_within(seconds: dict[str, float], options: argparse.Namespace) -> dict[str, int]:
@@ -136,7 +181,8 @@ def summary(own: Timing, subject: Timing | None, judge: Timing | None) -> dict[s
             "ratio": statistics.median(found),
             "ratio_lowest": min(found),
             "ratio_highest": max(found),
-            "best_ratio": max(subject.rates) / max(own.rates),
+            # Of the rounds that both took part in: more rounds have a better best.
+            "best_ratio": max(subject.rates[: len(found)]) / max(own.rates[: len(found)]),
         }
     if judge is not None:
         result["times_transformers"] = statistics.median(ratios(own.rates, judge.rates))
@@ -146,19 +192,19 @@ def summary(own: Timing, subject: Timing | None, judge: Timing | None) -> dict[s
 def table_of(
     row: Row,
     timings: dict[str, Timing],
-    checks: dict[str, dict[str, int]],
+    passed: dict[str, Checked],
     failures: dict[str, str],
 ) -> dict[str, Any]:
     """What the report keeps of a row: every peer, and fuseq against the strongest of them."""
     results = {
         name: {
             "dtype": RIVALS[name].dtypes[row.dtype],
-            **checks[name],
+            **passed[name].counts,
             **summary(timing, timings.get(SUBJECT), timings.get(JUDGE)),
         }
         for name, timing in timings.items()
     }
-    table: dict[str, Any] = {**dataclasses.asdict(row), "target": TARGETS.get(row.name)}
+    table: dict[str, Any] = {**dataclasses.asdict(row), "target": target_of(row)}
     rivals = [name for name in results if name != SUBJECT]
     if SUBJECT in results and rivals:
         strongest = min(rivals, key=lambda name: results[name]["ratio"])
@@ -172,9 +218,12 @@ def run_row(
 ) -> dict[str, Any]:
     """One row of equal lengths: compare the ids, then time."""
     prompts = prompts_of(row, vocab)
-    checks, warm, failures = check_row(row, peers, prompts, options.budget)
-    batch = batch_of(row, prompts)
-    timings = time_rounds(
-        peers, dict.fromkeys(checks, batch), rounds_within(warm, options), options.pause
+    exam, passed, failures = check_row(row, peers, prompts)
+    timings, failed = time_rounds(
+        peers,
+        passed,
+        rounds_within({name: checked.seconds for name, checked in passed.items()}, options),
+        options.pause,
+        lambda name, ids: exam.check(ids, RIVALS[name].dtypes[row.dtype]),
     )
-    return table_of(row, timings, checks, failures)
+    return table_of(row, timings, passed, failures | failed)

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import statistics
 from pathlib import Path
 from typing import Any
 
-from comparison.checks import Ids, count_ids, count_rows
-from comparison.measure import prompts_of, table_of, time_rounds
-from comparison.rivals import JUDGE, SUBJECT, PeerError, PeerProcess, start_peers
+from comparison.checks import Exam, Ids, slack_of
+from comparison.measure import Checked, prompts_of, table_of, time_rounds
+from comparison.rivals import JUDGE, RIVALS, SUBJECT, PeerError, PeerProcess, start_peers
 from comparison.rows import Row
 
 REFERENCE = "ctranslate2"
@@ -18,6 +20,7 @@ REFERENCE = "ctranslate2"
 GROUPS = {SUBJECT: (8, 16, 32, 64)}
 TOKEN_GROUPS = (512, 1024, 2048, 4096)
 TUNING_INPUTS = 200
+JUDGED_ROWS = 32  # of a list; a judgement takes as long as some tokens
 
 
 def batch_of(row: Row, prompts: Ids, group: int) -> dict[str, Any]:
@@ -27,33 +30,40 @@ def batch_of(row: Row, prompts: Ids, group: int) -> dict[str, Any]:
 
 
 def check_float32(
-    row: Row, folder: Path, prompts: Ids, threads: int
+    exam: Exam, row: Row, folder: Path, threads: int
 ) -> tuple[Ids, dict[str, dict[str, int]]]:
     """Both fuseq and CTranslate2 must give the same ids in float32, or part at a near tie.
 
     Returns:
-        The ids of CTranslate2, and the counts of fuseq and of CTranslate2 against itself.
+        The ids of CTranslate2, some rows of which are judged, and the counts of fuseq and of
+        CTranslate2 against itself.
     """
-    field = start_peers([JUDGE, SUBJECT, REFERENCE], folder, "float32", threads)
+    field = start_peers([SUBJECT, REFERENCE], folder, "float32", threads)
     try:
         by_name = {peer.name: peer for peer in field.peers}
         if REFERENCE not in by_name:
             raise PeerError(f"{REFERENCE}: {field.absent[REFERENCE]}")
-        expected, _ = by_name[REFERENCE].generate(**batch_of(row, prompts, TOKEN_GROUPS[1]))
-        ids, _ = by_name[SUBJECT].generate(**batch_of(row, prompts, GROUPS[SUBJECT][1]))
-        counts = count_rows(ids, expected, prompts, by_name[JUDGE])
+        reference = by_name[REFERENCE]
+        expected, _ = reference.generate(**batch_of(row, exam.prompts, TOKEN_GROUPS[1]))
+        exam.check_lengths(expected)
+        for number in range(0, len(expected), max(1, len(expected) // JUDGED_ROWS)):
+            exam.judge_row(number, expected[number], "float32")
+        ids, _ = by_name[SUBJECT].generate(**batch_of(row, exam.prompts, GROUPS[SUBJECT][1]))
+        counts = dataclasses.replace(exam, expected=expected).check(ids, "float32")
     finally:
         field.close()
     return expected, {
-        SUBJECT: {f"float32_{name}": count for name, count in counts.items()},
-        REFERENCE: {"float32_equal_rows": len(prompts), "float32_tied_rows": 0},
+        SUBJECT: {f"float32_{name}": counts[name] for name in ("equal_rows", "tied_rows")},
+        REFERENCE: {"float32_equal_rows": len(expected), "float32_tied_rows": 0},
     }
 
 
 def tune(row: Row, peer: PeerProcess, prompts: Ids) -> dict[int, float]:
     """Tokens per second on the list's beginning for each size of a group."""
     rates = {}
-    for group in GROUPS.get(peer.name, TOKEN_GROUPS):
+    groups = GROUPS.get(peer.name, TOKEN_GROUPS)
+    # Once before: what is made at first use must not count against the first size.
+    for group in (groups[0], *groups):
         batch = batch_of(row, prompts[:TUNING_INPUTS], group)
         ids, seconds = peer.generate(**batch)
         rates[group] = sum(map(len, ids)) / seconds
@@ -72,6 +82,45 @@ def spread(ids: Ids) -> dict[str, float]:
     }
 
 
+def run_list(
+    row: Row,
+    peers: list[PeerProcess],
+    exam: Exam,
+    counts: dict[str, dict[str, int]],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Tunes, checks and times every peer on the whole list.
+
+    Args:
+        row: The row.
+        peers: Those that run.
+        exam: What ids must be.
+        counts: What the report keeps of a peer beside its own counts.
+        options: Of the command line.
+    """
+
+    def check(name: str, ids: Ids) -> dict[str, int]:
+        found = exam.check(ids, RIVALS[name].dtypes[row.dtype])
+        return {key: found[key] for key in ("equal_ids", "ids")}
+
+    tuning: dict[str, dict[int, float]] = {}
+    passed: dict[str, Checked] = {}
+    failures: dict[str, str] = {}
+    for peer in peers:
+        try:
+            tuning[peer.name] = tune(row, peer, exam.prompts)
+            group = max(tuning[peer.name], key=tuning[peer.name].__getitem__)
+            batch = batch_of(row, exam.prompts, group)
+            ids, seconds = peer.generate(**batch)
+            found = {"group": group, **check(peer.name, ids), **counts.get(peer.name, {})}
+            passed[peer.name] = Checked(batch, ids, found, seconds)
+        except PeerError as error:
+            failures[peer.name] = str(error)
+    rounds = dict.fromkeys(passed, options.ragged_rounds)
+    timings, failed = time_rounds(peers, passed, rounds, options.pause, check)
+    return {**table_of(row, timings, passed, failures | failed), "tuning": tuning}
+
+
 def run_ragged_row(
     row: Row,
     names: list[str],
@@ -81,31 +130,26 @@ def run_ragged_row(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row of a ragged list, and the versions of what ran."""
     prompts = prompts_of(row, vocab)
-    expected, counts = check_float32(row, folder, prompts, options.threads)
-    field = start_peers(names, folder, row.dtype, options.threads)
+    judges = start_peers([JUDGE], folder, "float32", options.threads)
     try:
-        tuning: dict[str, dict[int, float]] = {}
-        checks: dict[str, dict[str, int]] = {}
-        batches: dict[str, dict[str, Any]] = {}
-        failures: dict[str, str] = {}
-        for peer in field.peers:
-            try:
-                tuning[peer.name] = tune(row, peer, prompts)
-                group = max(tuning[peer.name], key=tuning[peer.name].__getitem__)
-                batch = batch_of(row, prompts, group)
-                ids, _ = peer.generate(**batch)
-                checks[peer.name] = {
-                    "group": group,
-                    **count_ids(ids, expected),
-                    **counts.get(peer.name, {}),
-                }
-                batches[peer.name] = batch
-            except PeerError as error:
-                failures[peer.name] = str(error)
-        rounds = dict.fromkeys(batches, options.ragged_rounds)
-        timings = time_rounds(field.peers, batches, rounds, options.pause)
-        table = table_of(row, timings, checks, failures)
+        exam = Exam(
+            judges.peers[0],
+            prompts,
+            row.beams,
+            row.new_tokens,
+            row.shortest,
+            expected=[],
+            end_id=json.loads((folder / "config.json").read_text())["eos_token_id"],
+            slack=slack_of(row.model),
+        )
+        exam.expected, counts = check_float32(exam, row, folder, options.threads)
+        exam.most = JUDGED_ROWS  # int8 parts from float32 in nearly all rows
+        field = start_peers(names, folder, row.dtype, options.threads)
+        try:
+            table = run_list(row, field.peers, exam, counts, options)
+        finally:
+            field.close()
     finally:
-        field.close()
-    extra = {"tuning": tuning, "float32_new_tokens": spread(expected), "absent": field.absent}
+        judges.close()
+    extra = {"float32_new_tokens": spread(exam.expected), "absent": field.absent}
     return {**table, **extra}, field.versions

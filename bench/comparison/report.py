@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from comparison.checks import TIE
+from comparison.checks import LOSSES, MARGINS
 from comparison.rivals import SUBJECT
 
 HEAD = (
@@ -51,7 +51,7 @@ def equal_ids(result: dict[str, Any]) -> str:
     """Equal ids of all, and what is known of whole rows."""
     text = f"{result['equal_ids']}/{result['ids']}"
     if result.get("tied_rows"):
-        text += f", {result['tied_rows']} ties"
+        text += f", {result['tied_rows']} rows near"
     if "float32_equal_rows" in result:
         rows, ties = result["float32_equal_rows"], result["float32_tied_rows"]
         text += f"; float32 rows {rows}/{rows + ties}"
@@ -86,6 +86,11 @@ def markdown_rows(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def bounds(limits: dict[str, float]) -> str:
+    """A bound for each dtype, in words."""
+    return ", ".join(f"{limit:g} in {dtype}" for dtype, limit in limits.items())
+
+
 def markdown(report: dict[str, Any]) -> str:
     """The whole report as a page."""
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
@@ -101,8 +106,11 @@ def markdown(report: dict[str, Any]) -> str:
         "prompt included; all rows are equally long, end ids banned, unless they end by",
         "themselves. `fuseq × peer` is the median of the rounds' ratios, `best/best` that of the",
         "best rounds; the strongest rival is bold. `equal ids`: those of transformers in float32",
-        "(ragged row: of CTranslate2 in float32) at their place; a tie is a greedy float32 row",
-        f"that parts where two logits differ by less than {TIE:g} of the largest.",
+        "(ragged row: of CTranslate2 in float32) at their place. Greedy rows that part are near if",
+        "all their logits are below that of the best id after the same ids, for transformers in",
+        f"float32, by at most this part of the largest: {bounds(MARGINS)}.",
+        "Rows of beams are near if their mean log-probability is below that of its row by at most",
+        f"{bounds(LOSSES)}. Other rows are a failure.",
         "",
         HEAD,
     ]

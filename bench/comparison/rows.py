@@ -86,3 +86,9 @@ TARGETS = {
     "7.2": 3.0,
     "10": 3.0,
 }
+
+
+def target_of(row: Row) -> float | None:
+    """The target of a row that is run as it stands in a set; a changed row has none."""
+    is_own = any(row in rows for rows in ROW_SETS.values())
+    return TARGETS.get(row.name) if is_own else None

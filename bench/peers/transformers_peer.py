@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,17 +63,29 @@ class TransformersPeer:
         return [row[prompt:] for row in output.tolist()]
 
     @torch.inference_mode()
-    def margin(self, ids: list[int], prefix: list[int], a: int, b: int) -> float:
-        """How near a tie ids a and b are after `prefix`: their distance over the largest logit."""
+    def judge(self, ids: list[int], row: list[int], min_new_tokens: int) -> dict[str, float]:
+        """How good `row` is as the new ids after the prompt `ids`.
+
+        Returns:
+            `margin`: how far the logit of an id of the row is below that of the best id after the
+            same ids, over the largest logit; at the place where that is most. `score`: the mean
+            log-probability of the row's ids. End ids are banned from the first `min_new_tokens`.
+        """
         if self._is_seq2seq:
-            start = [self._model.config.decoder_start_token_id, *prefix]
+            start = [self._model.config.decoder_start_token_id, *row[:-1]]
             logits = self._model(
                 input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([start])
-            ).logits[0, -1]
+            ).logits[0]
         else:
-            logits = self._model(torch.tensor([[*ids, *prefix]])).logits[0, -1]
+            logits = self._model(torch.tensor([[*ids, *row[:-1]]])).logits[0, len(ids) - 1 :]
+        chosen = torch.tensor(row)[:, None]
+        score = logits.log_softmax(-1).gather(1, chosen).mean()
         # An id that is banned by a bias of its own must not pass for the largest.
-        return float((logits[a] - logits[b]).abs() / logits[logits.abs() < 1e3].abs().max())
+        largest = logits.abs().masked_fill(logits.abs() >= 1e3, 0).amax(-1)
+        best = logits.clone()
+        best[:min_new_tokens, self._model.config.eos_token_id] = -math.inf
+        margin = (best.amax(-1) - logits.gather(1, chosen)[:, 0]) / largest
+        return {"margin": float(margin.amax()), "score": float(score)}
 
 
 if __name__ == "__main__":

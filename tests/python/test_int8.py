@@ -21,7 +21,7 @@ import oracle_models
 import torch
 
 SHAPES = ["bart odd", "bart medium", "gpt2 medium"]
-THREADS = (1, 2, 3, 7)
+THREADS = (1, 2, 3)
 ROUNDED_ERROR = 1e-4  # against a model that rounds the same: of the middle row
 FLOAT32_ERROR = 0.05  # against one that does not round: of all rows together
 AGREEMENT = 0.9
@@ -242,13 +242,13 @@ def test_generated_ids_do_not_depend_on_threads_or_batch(
         for i in range(11)
     ]
 
-    def generate(some: list[fuseq.Prompt], num_threads: int) -> list[Any]:
-        model = load(golden / name, num_threads=num_threads)
-        return [
-            [(row.ids, row.score) for row in rows] for rows in fuseq.generate(model, some, options)
-        ]
+    models = {count: load(golden / name, num_threads=count) for count in THREADS}
 
-    together = generate(prompts, 1)
+    def generate(some: list[fuseq.Prompt], count: int) -> list[Any]:
+        results = fuseq.generate(models[count], some, options)
+        return [[(row.ids, row.score) for row in rows] for rows in results]
+
+    together = generate(prompts, THREADS[0])
     assert len({tuple(rows[0][0]) for rows in together}) > 5
     for count in THREADS[1:]:
         assert generate(prompts, count) == together
@@ -389,7 +389,7 @@ def test_the_form_of_transformers_holds_no_int8(golden: Path, tmp_path: Path) ->
 # ---- a trained model ----
 
 
-def test_int8_gets_as_many_words_right_as_float32(test_data: Path) -> None:
+def test_int8_gets_nearly_as_many_words_right_as_float32(test_data: Path) -> None:
     folder = test_data / "weights" / "bart-g2p-us"
     config = json.loads((folder / "config.json").read_text())
     letters, sounds = config["grapheme_chars"], config["phoneme_chars"]
@@ -400,12 +400,21 @@ def test_int8_gets_as_many_words_right_as_float32(test_data: Path) -> None:
         (word, sound)
         for word, sound in lexicon.items()
         if isinstance(sound, str) and word.isascii() and word.isalpha() and len(word) < 20
-    ][::20]
+    ][::80]  # a quarter of those of test_real_weights.py
     known = {letter: index for index, letter in enumerate(letters) if index > 3}
     prompts = [[1, *(known.get(letter, 3) for letter in word), 2] for word, _ in words]
     options = fuseq.GenerationOptions(max_new_tokens=60)
-    results = fuseq.generate(load(folder), prompts, options)
-    texts = ["".join(sounds[i] for i in rows[0].ids if i > 3) for rows in results]
-    right = sum(text == sound for text, (_, sound) in zip(texts, words, strict=True))
-    assert len(words) == 3842
-    assert abs(right - 2594) <= 12  # float32: 2594, see test_real_weights.py
+
+    def texts_of(dtype: str) -> list[str]:
+        results = fuseq.generate(load(folder, dtype=dtype), prompts, options)
+        return ["".join(sounds[i] for i in rows[0].ids if i > 3) for rows in results]
+
+    exact, found = (texts_of(dtype) for dtype in ("float32", "int8"))
+    right, others = (
+        sum(text == sound for text, (_, sound) in zip(texts, words, strict=True))
+        for texts in (exact, found)
+    )
+    assert len(words) == 961
+    assert right > 600
+    assert abs(others - right) <= 6
+    assert sum(map(str.__eq__, exact, found)) > 0.95 * len(words)

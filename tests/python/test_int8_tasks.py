@@ -295,6 +295,28 @@ def test_weights_that_are_loaded_later_become_int8(task: CausalLM, tmp_path: Pat
     assert keras_presets.same_weights(backbone.model, wanted)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("form", ["fuseq", "keras_hub"])
+def test_drawn_weights_have_the_dtype_that_the_preset_is_stored_in(
+    task: CausalLM, dtype: str, form: str, tmp_path: Path
+) -> None:
+    if (form, dtype) == ("keras_hub", "int8"):
+        folder = INT8
+    else:
+        folder = tmp_path / "saved"
+        task.save_to_preset(tmp_path / "floats", format="fuseq")
+        stored = type(task).from_preset(tmp_path / "floats", dtype=dtype)
+        stored.save_to_preset(folder, format=form)
+    for load_weights in (True, False):
+        backbone = Backbone.from_preset(folder, load_weights=load_weights)
+        assert (backbone.dtype, backbone.model.dtype) == (dtype, dtype)
+        backbone = Backbone.from_preset(folder, load_weights=load_weights, dtype="float32")
+        assert backbone.dtype == "float32"
+    if form == "fuseq":  # a spec without weights
+        (folder / "model.safetensors").unlink()
+        assert Backbone.from_preset(folder, load_weights=False).dtype == "float32"
+
+
 # ---- pickling ----
 
 
@@ -391,12 +413,38 @@ def test_adapters_are_merged_before(tmp_path: Path) -> None:
     assert keras_presets.same_weights(task.backbone.model, merged.to("int8"))
 
 
-def test_quantising_in_the_middle_of_fit_is_refused() -> None:
+@pytest.mark.parametrize("what", ["task", "backbone", "another task"])
+@pytest.mark.parametrize("moment", ["on_train_begin", "on_train_batch_end", "on_epoch_end"])
+def test_quantising_in_the_middle_of_fit_is_refused(what: str, moment: str) -> None:
     pytest.importorskip("torch")
     from fuseq.callbacks import LambdaCallback
 
     task = CausalLM.from_preset(GPT2, sequence_length=8)
-    early = LambdaCallback(on_epoch_end=lambda epoch, logs: task.quantize("int8"))
+    other = type(task)(task.backbone, task.preprocessor)
+    asked = {"task": task, "backbone": task.backbone, "another task": other}[what]
+    caught = []
+
+    def quantize(*_: object) -> None:
+        with pytest.raises(ValueError, match="quantize: fit must have ended, got a call") as error:
+            asked.quantize("int8")
+        caught.append(error)
+
+    old = task.backbone.model
+    task.fit(["a fox"], callbacks=[LambdaCallback(**{moment: quantize})], verbose=0)
+    assert len(caught) == 1
+    assert task.backbone.dtype == "float32"
+    new = task.backbone.model
+    assert not keras_presets.same_weights(old, new)
+    asked.quantize("int8")
+    assert keras_presets.same_weights(task.backbone.model, new.to("int8"))
+
+
+def test_a_fit_that_failed_is_no_longer_running() -> None:
+    pytest.importorskip("torch")
+    from fuseq.callbacks import LambdaCallback
+
+    task = CausalLM.from_preset(GPT2, sequence_length=8)
+    early = LambdaCallback(on_epoch_end=lambda epoch, logs: task.backbone.quantize("int8"))
     with pytest.raises(ValueError, match="quantize: fit must have ended, got a call while"):
         task.fit(["a fox"], callbacks=[early], verbose=0)
     task.quantize("int8")

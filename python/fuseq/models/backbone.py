@@ -386,7 +386,8 @@ class Backbone(Adaptable):
             filters: Not there; Keras has it.
 
         Raises:
-            ValueError: There is no such mode, or the weights are int8 already.
+            ValueError: There is no such mode, the weights are int8 already, or the `fit` of a task
+                that has them is running.
             NotImplementedError: Keras has the mode or the argument, and fuseq has not.
         """
         self.engine.quantize(checked_mode(mode, config, filters, self.engine.is_quantized))

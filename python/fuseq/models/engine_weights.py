@@ -60,6 +60,7 @@ class EngineWeights:
         self._source: WeightStamp | None = None
         self._holder: WeightHolder | None = None
         self._held_version: object = None  # the holder's when the model was made
+        self._running_fits = 0
 
     @property
     def is_quantized(self) -> bool:
@@ -121,11 +122,28 @@ class EngineWeights:
                 self._held_version = self._holder.version()
 
     def quantize(self, dtype: str) -> None:
-        """Goes on with the same weights in few bits; a holder of floats has them no longer."""
+        """Goes on with the same weights in few bits; a holder of floats has them no longer.
+
+        Raises:
+            ValueError: A fit is running: what it learns from then on would be lost.
+        """
         with self.lock:
+            if self._running_fits:
+                raise ValueError("quantize: fit must have ended, got a call while it is running")
             model = self.model
             self._model, self._session, self._holder = model.to(dtype), None, None
             self.dtype, self.quantized_from = self._model.dtype, model.dtype
+
+    @contextmanager
+    def in_fit(self) -> Iterator[None]:
+        """While it lasts, a fit changes the weights and they stay floats."""
+        with self.lock:
+            self._running_fits += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._running_fits -= 1
 
     @property
     def holder(self) -> WeightHolder | None:

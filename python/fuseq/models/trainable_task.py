@@ -81,8 +81,6 @@ class TrainableTask(Task):
             >>> lm.backbone.dtype
             'int8'
         """
-        if self.training is not None and self.training.running is not None:
-            raise ValueError("quantize: fit must have ended, got a call while it is running")
         super().quantize(mode, config, filters)
         self.training = None
 

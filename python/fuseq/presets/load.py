@@ -101,6 +101,8 @@ class Preset:
 
     def stored_dtype(self) -> str | None:
         """The dtype that the folder asks for; None: that of the weights."""
+        if self.form == "fuseq":
+            return native_format.read_dtype(self.folder)
         return keras_format.read_dtype(self.folder) if self.form == "keras_hub" else None
 
     def rules(self) -> Rules:

@@ -10,13 +10,14 @@ from typing import Literal
 
 from fuseq import _core
 from fuseq._core import GenerationOptions, Model
-from fuseq.presets.checkpoint import read_json
+from fuseq.presets.checkpoint import SAFETENSORS_FILE, read_json
 from fuseq.presets.family import Spec
 from fuseq.presets.preset_files import whole_file
 
 SPEC_FILE = "spec.json"
 GENERATION_FILE = "generation.json"
 TASK_FILE = "task.json"
+_INT8_MARK = "int8_panels"  # in the metadata of the file of weights: matrices as int8 packs them
 
 
 def read_spec(folder: Path) -> Spec:
@@ -27,6 +28,31 @@ def read_spec(folder: Path) -> Spec:
     except ValueError as error:  # UnicodeDecodeError is one
         raise ValueError(f'load "{path}": {error}') from error
     return spec
+
+
+def read_dtype(folder: Path) -> str | None:
+    """Reads the dtype in which the engine keeps the matrices if nothing else is asked for.
+
+    Args:
+        folder: The preset.
+
+    Returns:
+        "float32", "bfloat16", "int8", or None where there is no file of weights.
+
+    Raises:
+        FileNotFoundError: There is no spec.
+        ValueError: A file is not what it should be.
+    """
+    path = folder / SAFETENSORS_FILE
+    if not path.is_file():
+        return None
+    file = _core.SafeTensorsFile(path)
+    if _INT8_MARK in file.metadata:
+        return "int8"
+    found = file.tensors()
+    table = _core.weight_table(json.dumps(read_spec(folder)))
+    dtypes = {found[name].dtype for name, _, is_matrix in table if is_matrix and name in found}
+    return "bfloat16" if dtypes == {"bfloat16"} else "float32"
 
 
 def load_model(folder: Path, *, dtype: str | None, num_threads: int | None, cpu_isa: str) -> Model:

@@ -144,7 +144,7 @@ def fit(
     training.running = processes
     try:
         run = _Run(task, training, processes, arguments, options, data, validation, seed, folder)
-        with seeded(seed, processes):
+        with seeded(seed, processes), task.backbone.engine.in_fit():
             return run.fit(callbacks, found)
     finally:
         training.end_fit()
