@@ -235,7 +235,12 @@ class Session:
     """A model, threads, caches and slots; one thread uses it at a time."""
 
     def __init__(
-        self, model: Model, *, num_threads: int | None = None, max_rows: int = 32
+        self,
+        model: Model,
+        *,
+        num_threads: int | None = None,
+        max_rows: int = 32,
+        cache_dtype: str | None = None,
     ) -> None: ...
     def submit(self, prompt: Prompt | _Ids, options: GenerationOptions | None = None) -> int: ...
     def step(self, on_token: _OnToken | None = None) -> bool: ...

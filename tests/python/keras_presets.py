@@ -40,11 +40,13 @@ def copy(name: str, folder: Path) -> Path:
     return shutil.copytree(FOLDER / name, folder / name)
 
 
-def largest_difference(model: _core.Model, record: dict[str, Any]) -> float:
+def largest_difference(
+    model: _core.Model, record: dict[str, Any], *, cache_dtype: str | None = None
+) -> float:
     """Of our logits and the recorded ones."""
     rows = record["rows"]
     encoder = rows.get("encoder", [[] for _ in rows["decoder"]])
-    session = _core.Session(model, num_threads=1)
+    session = _core.Session(model, num_threads=1, cache_dtype=cache_dtype)
     largest = 0.0
     for encoder_ids, decoder_ids, theirs in zip(
         encoder, rows["decoder"], record["logits"], strict=True

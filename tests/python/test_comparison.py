@@ -110,6 +110,16 @@ def test_bounds_lie_between_near_and_wrong() -> None:
         assert bounds["float32"] < bounds["bfloat16"] < 1
 
 
+def test_tiny_models_have_slack_but_not_in_float32() -> None:
+    exam = Exam(StandIn("transformers"), [[1]], 1, 2, 2, [[10, 11]], slack=0.1)  # type: ignore[arg-type]
+    with pytest.raises(PeerError, match="margin must be at most 0.01, got"):
+        exam.check([[10, 60]], "int8")
+    exam.slack = 1000.0
+    assert exam.check([[10, 60]], "int8")["tied_rows"] == 1
+    with pytest.raises(PeerError, match="margin must be at most 0.0001, got"):
+        exam.check([[10, 60]], "float32")
+
+
 @pytest.mark.parametrize("length", [5, 7])
 def test_lengths_must_be_those_asked_for(length: int) -> None:
     table = run(ROW, *trio(ids=lambda rows, _: right(rows, length)))
@@ -261,3 +271,29 @@ def test_an_old_report_is_an_error_in_words(tmp_path: Path) -> None:
     path.write_text(json.dumps({"rows": []}))
     with pytest.raises(ValueError, match=r"old\.json must be a report of compare\.py, got none"):
         plot_comparison.load_report(path)
+
+
+def test_models_of_another_recipe_are_written_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    import random_models
+
+    written: list[str] = []
+
+    def write(name: str, folder: Path) -> None:
+        written.append(name)
+        (folder / "model.safetensors").write_text("weights")
+
+    monkeypatch.setattr(random_models, "write_model", write)
+    folder = random_models.model_folder("gpt2", tmp_path)
+    (folder / "ctranslate2").mkdir()
+    random_models.model_folder("gpt2", tmp_path)
+    assert written == ["gpt2"]
+    monkeypatch.setitem(random_models.MODELS, "gpt2", ("gpt2", {"n_layer": 3}))
+    random_models.model_folder("gpt2", tmp_path)
+    assert written == ["gpt2", "gpt2"]
+    assert not (folder / "ctranslate2").exists()
+    (tmp_path / "gpt2.recipe").unlink()
+    with pytest.raises(FileExistsError, match="gpt2 must have gpt2.recipe beside it, got none"):
+        random_models.model_folder("gpt2", tmp_path)

@@ -24,14 +24,16 @@ def test_a_recorded_preset_gives_the_logits_of_keras_hub(name: str) -> None:
     assert keras_presets.largest_difference(model, keras_presets.expected(name)) < 1e-4
 
 
-def test_an_int8_preset_gives_logits_near_those_of_keras_hub() -> None:
+def test_an_int8_preset_gives_the_logits_of_keras_hub() -> None:
     record = keras_presets.expected(INT8)
-    assert load(FOLDER / INT8).dtype == "int8"
-    # Keys and values are kept in bfloat16, so that some inputs fall on the other side of a step;
-    # with 16 inputs each step is a large one.
-    assert keras_presets.largest_difference(load(FOLDER / INT8), record) < 0.1
+    model = load(FOLDER / INT8)
+    assert model.dtype == "int8"
+    # KerasHub keeps keys and values in float32.
+    assert keras_presets.largest_difference(model, record, cache_dtype="float32") < 1e-4
+    # With ours some inputs fall on the other side of a step; of 16 inputs each step is a large one.
+    assert 1e-3 < keras_presets.largest_difference(model, record) < 0.1
     # Keras also rounds the inputs of every matrix to int8; of float32 only the matrices are.
-    assert keras_presets.largest_difference(load(FOLDER / INT8, "float32"), record) < 0.05
+    assert 1e-3 < keras_presets.largest_difference(load(FOLDER / INT8, "float32"), record) < 0.05
 
 
 def test_an_int8_matrix_is_what_was_quantised_to_half_a_step() -> None:
