@@ -54,7 +54,7 @@ std::vector<float> rounded_row(const float* x, int64_t count, DType dtype) {
       is_finite = is_finite && std::isfinite(value);
     }
     for (float& value : row) {
-value = most < 0x1p-100f ? 0 : std::nearbyint(value * (127 / most)) * (most / 127);
+      value = most < 0x1p-100f ? 0 : std::nearbyint(value * (127 / most)) * (most / 127);
       if (!is_finite) value = NAN;
     }
   }
