@@ -9,6 +9,7 @@ from typing import Any
 
 import fuseq
 import numpy as np
+import pronunciations
 import pytest
 from fuseq import ops
 from fuseq.ops import Context
@@ -390,31 +391,19 @@ def test_the_form_of_transformers_holds_no_int8(golden: Path, tmp_path: Path) ->
 
 
 def test_int8_gets_nearly_as_many_words_right_as_float32(test_data: Path) -> None:
-    folder = test_data / "weights" / "bart-g2p-us"
-    config = json.loads((folder / "config.json").read_text())
-    letters, sounds = config["grapheme_chars"], config["phoneme_chars"]
-    lexicon = json.loads(
-        (test_data / "corpora" / "g2p-misaki-en" / "us_gold.part90.json").read_text()
-    )
-    words = [
-        (word, sound)
-        for word, sound in lexicon.items()
-        if isinstance(sound, str) and word.isascii() and word.isalpha() and len(word) < 20
-    ][::80]  # a quarter of those of test_real_weights.py
-    known = {letter: index for index, letter in enumerate(letters) if index > 3}
-    prompts = [[1, *(known.get(letter, 3) for letter in word), 2] for word, _ in words]
+    # A quarter of the words of test_real_weights.py.
+    prompts, right_sounds, sounds = pronunciations.read_words(test_data, 80)
     options = fuseq.GenerationOptions(max_new_tokens=60)
 
     def texts_of(dtype: str) -> list[str]:
-        results = fuseq.generate(load(folder, dtype=dtype), prompts, options)
+        results = fuseq.generate(
+            load(test_data / pronunciations.FOLDER, dtype=dtype), prompts, options
+        )
         return ["".join(sounds[i] for i in rows[0].ids if i > 3) for rows in results]
 
     exact, found = (texts_of(dtype) for dtype in ("float32", "int8"))
-    right, others = (
-        sum(text == sound for text, (_, sound) in zip(texts, words, strict=True))
-        for texts in (exact, found)
-    )
-    assert len(words) == 961
+    right, others = (sum(map(str.__eq__, texts, right_sounds)) for texts in (exact, found))
+    assert len(prompts) == 961
     assert right > 600
     assert abs(others - right) <= 6
-    assert sum(map(str.__eq__, exact, found)) > 0.95 * len(words)
+    assert sum(map(str.__eq__, exact, found)) > 0.95 * len(prompts)

@@ -7,6 +7,7 @@ from typing import Any
 
 import fuseq
 import numpy as np
+import pronunciations
 import pytest
 
 LOGITS_TOLERANCE = 2e-4  # of the largest logit
@@ -59,21 +60,9 @@ def test_gpt2_sorts_as_recorded(test_data: Path) -> None:
 
 
 def test_bart_gets_as_many_words_right_as_recorded(test_data: Path) -> None:
-    folder = test_data / "weights" / "bart-g2p-us"
-    model = fuseq.load_model(folder)
-    config = json.loads((folder / "config.json").read_text())
-    letters, sounds = config["grapheme_chars"], config["phoneme_chars"]
-    lexicon = json.loads(
-        (test_data / "corpora" / "g2p-misaki-en" / "us_gold.part90.json").read_text()
-    )
-    words = [
-        (word, sound)
-        for word, sound in lexicon.items()
-        if isinstance(sound, str) and word.isascii() and word.isalpha() and len(word) < 20
-    ][::20]
-    known = {letter: index for index, letter in enumerate(letters) if index > 3}
-    prompts = [[1, *(known.get(letter, 3) for letter in word), 2] for word, _ in words]
+    model = fuseq.load_model(test_data / pronunciations.FOLDER)
+    prompts, right_sounds, sounds = pronunciations.read_words(test_data, 20)
     results = fuseq.generate(model, prompts, fuseq.GenerationOptions(max_new_tokens=60))
     texts = ["".join(sounds[i] for i in rows[0].ids if i > 3) for rows in results]
-    right = sum(text == sound for text, (_, sound) in zip(texts, words, strict=True))
-    assert (len(words), right) == (3842, 2594)
+    right = sum(map(str.__eq__, texts, right_sounds))
+    assert (len(prompts), right) == (3842, 2594)
