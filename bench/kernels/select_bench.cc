@@ -2,7 +2,7 @@
 // bench_select: log_softmax, and in a static build process and select, over whole vocabularies.
 #include <algorithm>
 #include <cstdint>
-#include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +11,9 @@
 #include "kernels/common.h"
 #include "kernels/ref/decode_ops_ref.h"
 #include "random_weights.h"
+#if defined(FUSEQ_BENCH_STEP_OPS)
+#include "kernels/step.h"
+#endif
 
 namespace fuseq::bench {
 namespace {
@@ -40,61 +43,18 @@ void bench_log_softmax(const Twin& twin, int64_t N) {
 }
 
 #if defined(FUSEQ_BENCH_STEP_OPS)  // these ops are internal: only a static library shows them
-/// One request of `num_rows` hypotheses in the middle of a search, or that many draws.
-struct Step {
-  Step(int num_rows, DecodeMode mode, const DrawFilter& filter) {
-    rules.mode = mode;
-    rules.filter = filter;
-    rules.num_rows = num_rows;
-    rules.max_length = kCapacity;
-    rules.num_stop_ids = 1;
-    rules.stop_ids[0] = 2;
-    const auto rows = static_cast<size_t>(num_rows);
-    ids.assign(rows * kCapacity, 7);
-    lengths.assign(rows, kCapacity / 2);
-    logit_rows.resize(rows);
-    std::iota(logit_rows.begin(), logit_rows.end(), 0);
-    scores.assign(rows, -1.0f);
-    candidates.resize(rows * kMaxCandidatesPerRow);
-    beams_and_ids.resize(2 * candidates.size());
-    logits.resize(rows * kVocabulary);
-    fill_random(logits, 8.0f);
-    state = {.num_requests = 1,
-             .num_rows = num_rows,
-             .capacity = kCapacity,
-             .vocab = kVocabulary,
-             .rules = &rules,
-             .done = &done,
-             .logit_row = logit_rows.data(),
-             .ids = ids.data(),
-             .lengths = lengths.data(),
-             .scores = scores.data(),
-             .candidate_scores = candidates.data(),
-             .candidate_beams = beams_and_ids.data(),
-             .candidate_ids = beams_and_ids.data() + candidates.size(),
-             .logits = logits.data()};
-  }
-
-  static constexpr int kCapacity = 128;
-  DecodeRules rules;
-  uint8_t done = 0;
-  std::vector<int32_t> ids, lengths, logit_rows, beams_and_ids;
-  std::vector<float> scores, candidates, logits;
-  DecodeState state;
-};
-
 /// An op of the step on `num_rows` rows of one request.
 void bench_step_op(const Twin& twin, const std::string& name, int num_rows, DecodeMode mode,
                    const DrawFilter& filter, bool is_select) {
   const std::string shape = std::to_string(num_rows) + "x" + std::to_string(kVocabulary);
   register_twin(name, twin, shape, [=](benchmark::State& state) {
-    Step step(num_rows, mode, filter);
+    Step step(1, num_rows, kVocabulary, mode, filter);
     // Log-probabilities of log-probabilities are the same again, so that every iteration does equal
     // work.
-    const int32_t active[] = {0};
+    const std::span<const int32_t> active = step.active;
     const Meter meter(state);
     for (auto _ : state) {
-      step.rules.seed += 1;  // another draw
+      step.rules[0].seed += 1;  // another draw
       if (twin.context == nullptr) {
         is_select ? ref::select(step.state, active) : ref::process(step.state, active);
       } else {

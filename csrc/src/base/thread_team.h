@@ -43,15 +43,21 @@ class ThreadTeam {
   /// enough.
   template <typename F>
   void parallel_for(int64_t count, int64_t grain, F&& f) {
+    parallel_slices(count, grain, [&](int, int64_t begin, int64_t end) { f(begin, end); });
+  }
+
+  /// The same with the thread that does it: f(thread, begin, end).
+  template <typename F>
+  void parallel_slices(int64_t count, int64_t grain, F&& f) {
     const int64_t pieces = (count + grain - 1) / grain;
     if (size_ == 1 || pieces <= 1) {
-      if (count > 0) f(int64_t{0}, count);
+      if (count > 0) f(0, int64_t{0}, count);
       return;
     }
     run([&](int thread, int size) {
       const int64_t begin = pieces * thread / size * grain;
       const int64_t end = pieces * (thread + 1) / size * grain;
-      if (begin < end) f(begin, end < count ? end : count);
+      if (begin < end) f(thread, begin, end < count ? end : count);
     });
   }
 

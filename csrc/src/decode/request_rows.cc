@@ -73,7 +73,6 @@ void RequestRows::place(Request& request) {
 int64_t RequestRows::begin_step() {
   DecodeState& state = arrays_.state();
   int32_t count = 0;
-  bool with_model_logits = false;
   for (const int32_t slot : active_) {
     const DecodeRules& rules = state.rules[slot];
     const bool is_prefilled = owner(slot).is_prefilled;
@@ -86,10 +85,23 @@ int64_t RequestRows::begin_step() {
       const bool runs = r < wanted && (!rules.has_free_rows() || state.stops[row] == Stop::none);
       state.logit_row[row] = runs ? count++ : -1;
     }
-    with_model_logits = with_model_logits || rules.return_scores;
   }
-  if (count > 0) arrays_.reserve_logits(count, with_model_logits);
+  num_step_rows_ = count;
   return count;
+}
+
+void RequestRows::reserve_logits() {
+  const DecodeState& state = arrays_.state();
+  const bool with_model_logits =
+      std::ranges::any_of(active_, [&](int32_t slot) { return state.rules[slot].return_scores; });
+  arrays_.reserve_logits(num_step_rows_, with_model_logits);
+}
+
+bool RequestRows::choose_from_top(Context& ctx, const TopOutputs& top) {
+  const DecodeState& state = arrays_.state();
+  if (!select_top(ctx, state, active_, top)) return false;
+  take_candidates(ctx);
+  return true;
 }
 
 void RequestRows::choose(Context& ctx) {
@@ -105,7 +117,11 @@ void RequestRows::choose(Context& ctx) {
   contrast(ctx, state, other_slots_);
   process(ctx, state, other_slots_);
   select(ctx, state, active_);
-  advance(ctx, state, active_);
+  take_candidates(ctx);
+}
+
+void RequestRows::take_candidates(Context& ctx) {
+  advance(ctx, arrays_.state(), active_);
   for (const int32_t slot : active_) owner(slot).is_prefilled = true;
 }
 

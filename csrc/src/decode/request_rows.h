@@ -36,9 +36,14 @@ class RequestRows {
   [[nodiscard]] DecodeState& state() noexcept { return arrays_.state(); }
   [[nodiscard]] const DecodeState& state() const noexcept { return arrays_.state(); }
 
-  /// Numbers the rows that take part in the next step and makes room for their logits; returns how
-  /// many there are. Requests that are not prefilled yet get as many as they need of their prompt.
+  /// Numbers the rows that take part in the next step; returns how many there are. Requests that
+  /// are not prefilled yet get as many as they need of their prompt.
   int64_t begin_step();
+  /// One more id for every row that takes part, from the best outputs of the head, of which
+  /// top_count(state(), active()) are there; false where they do not tell.
+  [[nodiscard]] bool choose_from_top(Context& ctx, const TopOutputs& top);
+  /// Room for the logits of the step.
+  void reserve_logits();
   /// The logits are there: one more id for every row that takes part. Throws what a TokenSampler
   /// throws, with nothing changed but the logits.
   void choose(Context& ctx);
@@ -58,6 +63,7 @@ class RequestRows {
 
  private:
   [[nodiscard]] int32_t find_free_rows(int32_t count) const;
+  void take_candidates(Context& ctx);
   void choose_externally(Context& ctx);
   void tell_row(Request& request, int32_t row, const OnToken& on_token);
   void collect(Request& request, bool canceled) const;
@@ -65,6 +71,7 @@ class RequestRows {
 
   DecodeArrays arrays_;
   int32_t limit_;
+  int32_t num_step_rows_ = 0;  ///< rows that take part in the step
   std::vector<int32_t> active_;
   std::vector<Request*> slot_owner_;     ///< [num_rows] the request in a slot, or null
   std::vector<uint8_t> row_used_;        ///< [num_rows]

@@ -115,6 +115,7 @@ void Search::step(ConstView logits) {
   const Shape wanted{count, impl_->spec.vocab};
   require(logits.shape == wanted, "step: logits must have shape ", wanted, ", got ", logits.shape);
   if (count == 0) return;
+  rows.reserve_logits();
   copy(logits, View(rows.state().logits, DType::f32, wanted));
   rows.choose(impl_->ctx);
   impl_->release_done();

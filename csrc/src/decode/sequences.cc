@@ -259,14 +259,14 @@ std::vector<float> Session::Impl::score_rows(ConstView hidden, std::span<const i
     std::iota(rows_of_part.begin(), rows_of_part.end(), static_cast<int32_t>(begin));
     const View logits(ctx.impl().arena.take<float>(count * V).data(), DType::f32, {count, V});
     head(ctx, model.impl(), hidden, rows_of_part, logits);
-    for_log_sums(
-        ctx, count, V, [&](int64_t row) { return logits.as<float>() + row * V; },
-        [&](int64_t row, const float* x, int64_t, int64_t first, const LogSum& sum) {
-          const auto at = static_cast<size_t>(begin + row);
-          if (first == 0 && wanted[at] >= 0) {
-            scores[at] = (x[wanted[at]] - sum.max) - sum.log_sum;
-          }
-        });
+    const std::span<LogSum> sums = ctx.impl().arena.take<LogSum>(count);
+    log_sums(ctx, logits, sums.data());
+    for (size_t row = 0; row < sums.size(); ++row) {
+      const size_t at = static_cast<size_t>(begin) + row;
+      if (wanted[at] < 0) continue;
+      const float logit = logits.as<float>()[static_cast<int64_t>(row) * V + wanted[at]];
+      scores[at] = (logit - sums[row].max) - sums[row].log_sum;
+    }
   }
   return scores;
 }

@@ -54,6 +54,7 @@ struct Session::Impl {
   void add_prompt(Request& request);
   void add_running(Request& request);
   void keep_hidden(ConstView hidden);
+  void choose(ConstView hidden);
   void release(Request& request);
 
   /// Where one source comes from and where its keys and values go.

@@ -29,11 +29,8 @@ bool Session::Impl::step(const OnToken& on_token) {
     const Arena::Scope scope(ctx.impl().arena);
     gather_rows();
     const View hidden = run_layers_of_pass();
-    const auto num_logits = static_cast<int64_t>(logit_rows.size());
-    head(ctx, model.impl(), hidden, logit_rows,
-         View(rows.state().logits, DType::f32, {num_logits, model.spec().vocab}));
     keep_hidden(hidden);
-    rows.choose(ctx);
+    choose(hidden);
     rows.tell(on_token);
     rows.release_done(leave);
   }
@@ -171,6 +168,24 @@ void Session::Impl::keep_hidden(ConstView hidden) {
       normalize_row(kept.as<float>() + row * D, D, kept.as<float>() + row * D);
     }
   }
+}
+
+/// Logits are computed for all ids, but kept only where the best of them do not tell what to do.
+void Session::Impl::choose(ConstView hidden) {
+  const auto num_rows = static_cast<int64_t>(logit_rows.size());
+  const DecodeState& state = rows.state();
+  const int64_t count = has_plain_head(model.impl()) ? top_count(state, rows.active()) : 0;
+  if (count > 0) {
+    const Arena::Scope scope(ctx.impl().arena);
+    const TopOutputs top =
+        take_top_outputs(ctx.impl().arena, num_rows, count, needs_log_sums(state, rows.active()));
+    head_top(ctx, model.impl(), hidden, logit_rows, top);
+    if (rows.choose_from_top(ctx, top)) return;
+  }
+  rows.reserve_logits();
+  head(ctx, model.impl(), hidden, logit_rows,
+       View(state.logits, DType::f32, {num_rows, model.spec().vocab}));
+  rows.choose(ctx);
 }
 
 void Session::Impl::release(Request& request) {

@@ -22,6 +22,7 @@
 #include "fuseq/context.h"
 #include "fuseq/options.h"
 #include "kernels/draw.h"
+#include "kernels/linear_top.h"
 #include "kernels/stop_strings.h"
 
 namespace fuseq::inline v0 {
@@ -189,6 +190,21 @@ void process(Context& ctx, const DecodeState& state, std::span<const int32_t> ac
 /// probabilities. External: nothing. NaN counts as -inf. The result does not depend on the number
 /// of threads. Throws Error(value) for a request with num_rows * V < num_candidates().
 void select(Context& ctx, const DecodeState& state, std::span<const int32_t> active);
+
+/// How many outputs of the head a step must know of each row so that select_top can do without
+/// process and select; 0: some row needs all its logits (draws, contrastive search, samplers,
+/// penalties, biases, forced ids, a temperature of beams, many bans).
+[[nodiscard]] int64_t top_count(const DecodeState& state, std::span<const int32_t> active);
+
+/// Whether select_top needs the sums of exponentials too.
+[[nodiscard]] bool needs_log_sums(const DecodeState& state, std::span<const int32_t> active);
+
+/// What process and select do, bit by bit, from the best outputs of the rows of the step alone:
+/// top.count must be top_count(state, active). False where they do not tell, for want of finite
+/// scores, or since an id that is not in a list might tie with the last candidate of a beam search;
+/// candidates are then not to be used.
+[[nodiscard]] bool select_top(Context& ctx, const DecodeState& state,
+                              std::span<const int32_t> active, const TopOutputs& top);
 
 /// softmax(logits / temperature) of the listed rows into probabilities [rows.size()][V]: what a
 /// TokenSampler sees. Of a row with nothing finite, 1 for the first id that a draw would take.

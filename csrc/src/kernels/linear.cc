@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The door of linear: checks, scratch memory, and the split of panels and rows over the team.
+// The doors of linear and linear_top: checks, scratch memory, and the split of panels and rows over
+// the team.
 #include <algorithm>
-#include <string>
+#include <limits>
+#include <span>
 #include <string_view>
 
 #include "base/context_impl.h"
@@ -10,6 +12,7 @@
 #include "kernels/check.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/quantize.h"
+#include "kernels/linear_top.h"
 
 namespace fuseq::inline v0 {
 
@@ -23,6 +26,13 @@ constexpr int64_t kPackedPerThread = 4096;
 constexpr int64_t kQuantizedPerThread = 8192;
 /// With fewer panels threads share tiles too.
 constexpr int64_t kPanelsPerThread = 4;
+
+/// Rows whose lists and sums one thread joins.
+constexpr int64_t kRowsPerJoin = 4;
+
+int64_t panels_of(int64_t outputs) {
+  return (outputs + cpu::kLinearPanel - 1) / cpu::kLinearPanel;
+}
 
 struct Kernels {
   decltype(&cpu::portable::linear_pack) pack;
@@ -67,7 +77,8 @@ cpu::LinearFormat format_of(const Context::Impl& impl, DType dtype, int64_t rows
   return LinearFormat::f32;
 }
 
-void check(const LinearArgs& args) {
+/// All but y.
+void check_inputs(const LinearArgs& args) {
   require(args.w != nullptr && !args.w->empty(), "linear: w must be a packed matrix, got nothing");
   const int64_t I = args.w->inputs();
   const int64_t O = args.w->outputs();
@@ -79,7 +90,14 @@ void check(const LinearArgs& args) {
   if (args.bias) check_floats("linear", "bias", args.bias, Shape{O}, like);
   if (args.gate) check_floats("linear", "gate", args.gate, Shape{N, O}, like);
   if (args.residual) check_floats("linear", "residual", args.residual, Shape{N, O}, like);
-  check_floats("linear", "y", args.y, Shape{N, O}, like);
+  require(I > 0 || O == 0, "linear: w must have at least one input, got ", O, " x 0");
+}
+
+void check_y(const LinearArgs& args) {
+  const int64_t N = args.x.dim(0);
+  const int64_t I = args.w->inputs();
+  const int64_t O = args.w->outputs();
+  check_floats("linear", "y", args.y, Shape{N, O}, Like{"x", args.x.shape, "w", Shape{O, I}});
   require(args.y.data != args.x.data || N == 0 || I == 0 || O == 0,
           "linear: y must not be x, got one buffer for both");
 }
@@ -120,12 +138,13 @@ void quantize(Context::Impl& impl, cpu::LinearJob& job) {
   job.x_scales = rows.scales;
 }
 
-/// One pass over at most kRowsPerPass rows.
-void multiply(Context::Impl& impl, cpu::LinearJob& job) {
+/// One pass over at most kRowsPerPass rows. `lists` has one of each thread where the best outputs
+/// are wanted.
+void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::LinearBest> lists) {
   const Arena::Scope scope(impl.arena);
   const Kernels kernels = pick(impl, job.format);
   const int64_t tile_rows = cpu::linear_tile_rows(impl.isa);
-  const int64_t panels = (job.O + cpu::kLinearPanel - 1) / cpu::kLinearPanel;
+  const int64_t panels = panels_of(job.O);
   job.num_tiles = (job.N + tile_rows - 1) / tile_rows;
 
   if (job.w_scales != nullptr) quantize(impl, job);
@@ -139,13 +158,19 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job) {
                            [&](int64_t begin, int64_t end) { kernels.pack(job, begin, end); });
   }
 
+  const auto job_of = [&](int thread) {
+    cpu::LinearJob one = job;
+    one.best = lists.empty() ? nullptr : &lists[static_cast<size_t>(thread)];
+    return one;
+  };
   // Panels alone are shared out: several tiles need enough of them.
   if (job.num_tiles == 1 ||
       (job.num_tiles <= cpu::kLinearFewTiles && panels >= kPanelsPerThread * impl.team.size())) {
     const int64_t grain =
         std::max<int64_t>(1, kProductsPerThread / (job.N * job.I * cpu::kLinearPanel));
-    impl.team.parallel_for(panels, grain,
-                           [&](int64_t begin, int64_t end) { kernels.few(job, begin, end); });
+    impl.team.parallel_slices(panels, grain, [&](int thread, int64_t begin, int64_t end) {
+      kernels.few(job_of(thread), begin, end);
+    });
     return;
   }
   const Grid grid = choose_grid(job.num_tiles, panels, impl.team.size());
@@ -155,9 +180,9 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job) {
     if (thread >= workers) return;
     const int row = thread / grid.columns;
     const int column = thread % grid.columns;
-    kernels.many(job, job.num_tiles * row / grid.rows, job.num_tiles * (row + 1) / grid.rows,
-                 panels * column / grid.columns, panels * (column + 1) / grid.columns,
-                 blocks + thread * cpu::kLinearBlockFloats);
+    kernels.many(job_of(thread), job.num_tiles * row / grid.rows,
+                 job.num_tiles * (row + 1) / grid.rows, panels * column / grid.columns,
+                 panels * (column + 1) / grid.columns, blocks + thread * cpu::kLinearBlockFloats);
   };
   if (workers == 1) {
     work(0, 1);
@@ -171,22 +196,16 @@ cpu::ConstRows rows_of(ConstView view, int64_t first) {
   return {view.as<float>() + first * view.stride(0), view.stride(0)};
 }
 
-}  // namespace
-
-void linear(Context& ctx, const LinearArgs& args) {
-  check_cpu("linear", ctx.device());
-  check(args);
-  Context::Impl& impl = ctx.impl();
+/// All rows, a few hundred at a time.
+void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::LinearBest> lists = {}) {
   const int64_t N = args.x.dim(0);
-  const int64_t I = args.w->inputs();
-  if (args.w->outputs() == 0) return;
-  require(I > 0, "linear: w must have at least one input, got ", args.w->outputs(), " x 0");
   const int64_t passes = (N + kRowsPerPass - 1) / kRowsPerPass;
   for (int64_t pass = 0; pass < passes; ++pass) {
+    const Arena::Scope scope(impl.arena);
     const int64_t row = N * pass / passes;
     cpu::LinearJob job{.format = format_of(impl, args.w->dtype(), N),
                        .N = N * (pass + 1) / passes - row,
-                       .I = I,
+                       .I = args.w->inputs(),
                        .O = args.w->outputs(),
                        .steps = args.w->steps(),
                        .num_tiles = 1,
@@ -201,9 +220,82 @@ void linear(Context& ctx, const LinearArgs& args) {
                        .act = args.act,
                        .gate = rows_of(args.gate, row),
                        .residual = rows_of(args.residual, row),
-                       .y = {args.y.as<float>() + row * args.y.stride(0), args.y.stride(0)}};
-    multiply(impl, job);
+                       .y = {},
+                       .best = nullptr};
+    if (lists.empty()) {
+      job.y = {args.y.as<float>() + row * args.y.stride(0), args.y.stride(0)};
+      multiply(impl, job, {});
+      continue;
+    }
+    const std::span<cpu::LinearBest> part = impl.arena.take<cpu::LinearBest>(std::ssize(lists));
+    std::ranges::transform(lists, part.begin(), [&](cpu::LinearBest list) {
+      const int64_t panels = panels_of(job.O);
+      list.values += row * list.count;
+      list.ids += row * list.count;
+      if (list.maxima) list.maxima += row * panels;
+      if (list.sums) list.sums += row * panels;
+      return list;
+    });
+    multiply(impl, job, part);
   }
+}
+
+}  // namespace
+
+void linear(Context& ctx, const LinearArgs& args) {
+  check_cpu("linear", ctx.device());
+  check_inputs(args);
+  check_y(args);
+  if (args.w->outputs() > 0) run(ctx.impl(), args);
+}
+
+TopOutputs take_top_outputs(Arena& arena, int64_t N, int64_t count, bool with_log_sums) {
+  return {.count = count,
+          .values = arena.take<float>(N * count).data(),
+          .ids = arena.take<int32_t>(N * count).data(),
+          .log_sums = with_log_sums ? arena.take<LogSum>(N).data() : nullptr};
+}
+
+void linear_top(Context& ctx, const LinearArgs& args, const TopOutputs& top) {
+  check_cpu("linear_top", ctx.device());
+  check_inputs(args);
+  require(top.count >= 1 && top.count <= kMaxTopOutputs, "linear_top: count must be in 1 ... ",
+          kMaxTopOutputs, ", got ", top.count);
+  Context::Impl& impl = ctx.impl();
+  const Arena::Scope scope(impl.arena);
+  const int64_t N = args.x.dim(0);
+  const int64_t panels = panels_of(args.w->outputs());
+  const int64_t entries = N * top.count;
+  const bool with_sums = top.log_sums != nullptr;
+  const std::span<float> maxima = impl.arena.take<float>(with_sums ? N * panels : 0);
+  const std::span<float> sums = impl.arena.take<float>(with_sums ? N * panels : 0);
+  // The first thread's lists are those of the caller, in which the others' are joined.
+  const std::span<cpu::LinearBest> lists = impl.arena.take<cpu::LinearBest>(impl.team.size());
+  for (size_t thread = 0; thread < lists.size(); ++thread) {
+    lists[thread] = {
+        .count = top.count,
+        .values = thread == 0 ? top.values : impl.arena.take<float>(entries).data(),
+        .ids = thread == 0 ? top.ids : impl.arena.take<int32_t>(entries).data(),
+        .maxima = with_sums ? maxima.data() : nullptr,
+        .sums = with_sums ? sums.data() : nullptr,
+    };
+    std::fill_n(lists[thread].values, entries, -std::numeric_limits<float>::infinity());
+    std::fill_n(lists[thread].ids, entries, std::numeric_limits<int32_t>::max());
+  }
+  if (args.w->outputs() > 0) run(impl, args, lists);
+  const auto join_blocks = FUSEQ_PICK(impl.isa, join_blocks);
+  impl.team.parallel_for(N, kRowsPerJoin, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (const cpu::LinearBest& list : lists.subspan(1)) {
+        for (int64_t i = row * top.count; i < (row + 1) * top.count; ++i) {
+          lists[0].rank(row, list.values[i], list.ids[i]);
+        }
+      }
+      if (!with_sums) continue;
+      const auto at = static_cast<size_t>(row * panels);
+      top.log_sums[row] = log_sum_of(join_blocks(&maxima[at], &sums[at], panels));
+    }
+  });
 }
 
 }  // namespace fuseq::inline v0

@@ -7,6 +7,16 @@
 
 namespace fuseq::inline v0 {
 
+void log_sums(Context& ctx, ConstView x, LogSum* sums) {
+  check_cpu("log_sums", ctx.device());
+  check_floats("log_sums", "x", x, x.shape);
+  for_log_sums(
+      ctx, x.dim(0), x.dim(1), [&](int64_t row) { return x.as<float>() + row * x.stride(0); },
+      [&](int64_t row, const float*, int64_t, int64_t begin, const LogSum& sum) {
+        if (begin == 0) sums[row] = sum;
+      });
+}
+
 void log_softmax(Context& ctx, ConstView x, View y) {
   check_cpu("log_softmax", ctx.device());
   check_dtype("log_softmax", "x", x, DType::f32);

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/message.h"
+#include "kernels/bans.h"
 #include "kernels/check.h"
 #include "kernels/cpu/draw.h"
 #include "kernels/decode_state.h"
@@ -25,11 +26,6 @@ struct Row {
   float* kept;  ///< where the scores are kept as they are; null: nowhere
 };
 
-bool has_forced_id(const DecodeRules& rules, int32_t length) {
-  return (rules.forced_bos_id >= 0 && length == 1) ||
-         (rules.forced_eos_id >= 0 && length == rules.max_length - 1);
-}
-
 bool has_rules(const DecodeRules& rules, int32_t length) {
   return rules.num_biased > 0 || rules.repetition_penalty != 1.0f ||
          (rules.no_repeat_ngram_size > 0 && length >= rules.no_repeat_ngram_size) ||
@@ -47,19 +43,9 @@ void penalize_repetition(const Row& row, float* scratch) {
   for (int32_t t = 0; t < row.length; ++t) row.scores[row.ids[t]] = scratch[t];
 }
 
-void ban_repeated_ngrams(const Row& row) {
-  const int32_t prefix = row.rules->no_repeat_ngram_size - 1;
-  if (row.length <= prefix) return;
-  const int32_t* last = row.ids + row.length - prefix;
-  for (int32_t t = 0; t + prefix < row.length; ++t) {
-    if (std::equal(last, last + prefix, row.ids + t)) {
-      row.scores[row.ids[t + prefix]] = kMinusInfinity;
-    }
-  }
-}
-
 void apply_rules(const Row& row, int64_t V, float* scratch) {
   const DecodeRules& rules = *row.rules;
+  const auto hide = [&](int32_t id) { row.scores[id] = kMinusInfinity; };
   if (has_forced_id(rules, row.length)) {  // hides all rules before it
     const bool is_last = rules.forced_eos_id >= 0 && row.length == rules.max_length - 1;
     std::fill_n(row.scores, V, kMinusInfinity);
@@ -69,14 +55,9 @@ void apply_rules(const Row& row, int64_t V, float* scratch) {
       row.scores[biased.id] += biased.bias;
     }
     if (rules.repetition_penalty != 1.0f) penalize_repetition(row, scratch);
-    if (rules.no_repeat_ngram_size > 0) ban_repeated_ngrams(row);
-    if (row.length < rules.min_length) {
-      for (int32_t i = 0; i < rules.num_stop_ids; ++i)
-        row.scores[rules.stop_ids[i]] = kMinusInfinity;
-    }
+    for_each_banned(rules, row.ids, row.length, hide);
   }
-  for (int32_t i = 0; i < rules.num_suppressed; ++i)
-    row.scores[rules.suppressed[i]] = kMinusInfinity;
+  for_each_suppressed(rules, hide);
 }
 
 /// The rows of `active` that take part in this step.

@@ -33,6 +33,38 @@ void embed_rows(Context& ctx, const Model::Impl& model, const StackSpec& spec,
   if (spec.embed_norm) apply_norm(ctx, spec, stack.embed_norm, x, x);
 }
 
+/// The product that gives the logits of hidden rows, but for its y; its x is in scratch memory.
+LinearArgs last_product(Context& ctx, const Model::Impl& model, ConstView hidden,
+                        std::span<const int32_t> rows) {
+  const StackSpec& spec = model.spec.decoder;
+  const HeadSpec& head = model.spec.head;
+  const ModelWeights& w = model.weights;
+  Arena& arena = ctx.impl().arena;
+  const auto M = static_cast<int64_t>(rows.size());
+  const int64_t D = hidden.dim(1);
+  const View x(arena.take<float>(M * D).data(), DType::f32, {M, D});
+  for (int64_t m = 0; m < M; ++m) {
+    std::memcpy(x.as<float>() + m * D,
+                hidden.as<float>() + rows[static_cast<size_t>(m)] * hidden.stride(0),
+                static_cast<size_t>(D) * sizeof(float));
+  }
+  if (spec.final_norm) apply_norm(ctx, spec, w.decoder.final_norm, x, x);
+  View last = x;
+  if (head.transform) {
+    last = View(arena.take<float>(M * D).data(), DType::f32, {M, D});
+    linear(ctx, {.x = x,
+                 .w = &w.head_dense.matrix,
+                 .bias = optional_view(w.head_dense.bias),
+                 .act = head.transform_act,
+                 .y = last});
+    apply_norm(ctx, spec, w.head_norm, last, last);
+  }
+  if (head.scale != 1) {
+    for (int64_t i = 0; i < M * D; ++i) last.as<float>()[i] *= head.scale;
+  }
+  return {.x = last, .w = &w.head, .bias = optional_view(w.head_bias)};
+}
+
 }  // namespace
 
 void encode_rows(Context& ctx, const Model::Impl& model,
@@ -80,47 +112,32 @@ void decode_rows(Context& ctx, const Model::Impl& model, std::span<const int32_t
   run_layers(ctx, model.spec.decoder, model.weights.decoder, pass, hidden);
 }
 
+bool has_plain_head(const Model::Impl& model) {
+  return model.spec.head.cap <= 0;
+}
+
 void head(Context& ctx, const Model::Impl& model, ConstView hidden, std::span<const int32_t> rows,
           View logits) {
-  const StackSpec& spec = model.spec.decoder;
-  const HeadSpec& head = model.spec.head;
-  const ModelWeights& w = model.weights;
-  Arena& arena = ctx.impl().arena;
-  const Arena::Scope scope(arena);
-  const auto M = static_cast<int64_t>(rows.size());
-  const int64_t D = hidden.dim(1);
-  if (M == 0) return;
+  const Arena::Scope scope(ctx.impl().arena);
+  if (rows.empty()) return;
+  LinearArgs product = last_product(ctx, model, hidden, rows);
+  product.y = logits;
+  linear(ctx, product);
+  const float cap = model.spec.head.cap;
+  if (has_plain_head(model)) return;
+  ctx.impl().team.parallel_for(logits.shape.num_elements(), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float& logit = logits.as<float>()[i];
+      logit = cap * std::tanh(logit / cap);
+    }
+  });
+}
 
-  const View x(arena.take<float>(M * D).data(), DType::f32, {M, D});
-  for (int64_t m = 0; m < M; ++m) {
-    std::memcpy(x.as<float>() + m * D,
-                hidden.as<float>() + rows[static_cast<size_t>(m)] * hidden.stride(0),
-                static_cast<size_t>(D) * sizeof(float));
-  }
-  if (spec.final_norm) apply_norm(ctx, spec, w.decoder.final_norm, x, x);
-  View last = x;
-  if (head.transform) {
-    last = View(arena.take<float>(M * D).data(), DType::f32, {M, D});
-    linear(ctx, {.x = x,
-                 .w = &w.head_dense.matrix,
-                 .bias = optional_view(w.head_dense.bias),
-                 .act = head.transform_act,
-                 .y = last});
-    apply_norm(ctx, spec, w.head_norm, last, last);
-  }
-  if (head.scale != 1) {
-    for (int64_t i = 0; i < M * D; ++i) last.as<float>()[i] *= head.scale;
-  }
-  linear(ctx, {.x = last, .w = &w.head, .bias = optional_view(w.head_bias), .y = logits});
-  if (head.cap > 0) {
-    const int64_t V = logits.dim(1);
-    ctx.impl().team.parallel_for(M * V, 4096, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        float& logit = logits.as<float>()[i];
-        logit = head.cap * std::tanh(logit / head.cap);
-      }
-    });
-  }
+void head_top(Context& ctx, const Model::Impl& model, ConstView hidden,
+              std::span<const int32_t> rows, const TopOutputs& top) {
+  const Arena::Scope scope(ctx.impl().arena);
+  if (rows.empty()) return;
+  linear_top(ctx, last_product(ctx, model, hidden, rows), top);
 }
 
 }  // namespace fuseq::inline v0

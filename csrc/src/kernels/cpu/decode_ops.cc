@@ -4,16 +4,13 @@
 
 #include <cstdint>
 
-#include "kernels/cpu/simd/vec.h"
+#include "kernels/cpu/score_block.h"
+#include "kernels/cpu/simd/parts.h"
 
 namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
 namespace {
 
 constexpr int64_t kLanes = 16;
-
-[[gnu::always_inline]] inline f32x16 minus_infinity() {
-  return splat(-__builtin_inff());
-}
 
 /// Hands the lanes of v that are set in `lanes` to the list. Compared again: the threshold rises on
 /// the way.
@@ -45,16 +42,27 @@ float row_max(const float* x, int64_t count) {
   return reduce_max(max(m0, m1));
 }
 
-float row_sum_exp(const float* x, int64_t count, float shift) {
-  const f32x16 s = splat(shift);
-  f32x16 sum = zeros();
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) sum = sum + exp(load(x + i) - s);
-  if (i < count) {
-    const int64_t n = count - i;
-    sum = sum + select(first(n), exp(load_n(x + i, n) - s), zeros());
+void row_blocks(const float* x, int64_t count, float* maxima, float* sums) {
+  for (int64_t i = 0; i < count; i += kScoreBlock) {
+    f32x16 v[2] = {minus_infinity(), minus_infinity()};
+    each_vector(count - i < kScoreBlock ? count - i : kScoreBlock, [&](int64_t k, int64_t n) {
+      const f32x16 part = load_part(x + i + k, n);
+      v[k / kLanes] = n == kLanes ? part : select(first(n), part, minus_infinity());
+    });
+    const ScoreSum block = sum_of_block(v[0], v[1]);
+    maxima[i / kScoreBlock] = block.max;
+    sums[i / kScoreBlock] = block.sum;
   }
-  return reduce_add(sum);
+}
+
+ScoreSum join_blocks(const float* maxima, const float* sums, int64_t blocks) {
+  const float most = row_max(maxima, blocks);
+  const f32x16 shift = splat(finite_shift(most));
+  f32x16 sum = zeros();
+  each_vector(blocks, [&](int64_t i, int64_t n) {
+    sum = fma(load_part(sums + i, n), exp(load_part(maxima + i, n) - shift), sum);
+  });
+  return {most, reduce_add(sum)};
 }
 
 void row_subtract(const float* x, int64_t count, float first_term, float second_term, float* y) {

@@ -28,11 +28,23 @@ struct TopList {
   list.indices[place] = index;
 }
 
+/// Scores whose exponentials are summed together: the outputs of a panel of linear.
+inline constexpr int64_t kScoreBlock = 32;
+
+/// The largest of some scores and the sum of exp(score - largest).
+struct ScoreSum {
+  float max;
+  float sum;
+};
+
 FUSEQ_DECLARE_PER_ISA(
     /* The largest of x[0 ... count - 1]; -inf if there is none but NaN. */
     float row_max(const float* x, int64_t count);
-    /* The sum of exp(x[i] - shift): 16 lanes, then across. */
-    float row_sum_exp(const float* x, int64_t count, float shift);
+    /* Of each block of kScoreBlock scores: the largest (-inf if there is none but NaN), and the sum
+       of exp(x[i] - largest). */
+    void row_blocks(const float* x, int64_t count, float* maxima, float* sums);
+    /* The same of all blocks of a row together. */
+    ScoreSum join_blocks(const float* maxima, const float* sums, int64_t blocks);
     /* y[i] = (x[i] - first) - second */
     void row_subtract(const float* x, int64_t count, float first, float second, float* y);
     /* Adds those of x[i] + add to `list` that belong there, under index first_index + i. */

@@ -12,10 +12,6 @@ namespace {
 
 constexpr int64_t kLanes = 16;
 
-[[gnu::always_inline]] inline f32x16 minus_infinity() {
-  return splat(-__builtin_inff());
-}
-
 struct Words {
   u32x16 word[4];
 };

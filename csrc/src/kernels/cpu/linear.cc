@@ -3,6 +3,7 @@
 #include "kernels/cpu/linear.h"
 
 #include "kernels/cpu/linear_tile.h"
+#include "kernels/cpu/score_block.h"
 
 namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
 
@@ -77,36 +78,104 @@ struct Bf16 {
   return x;
 }
 
+/// The outputs of 16 columns of a panel, of any row of a tile.
+class FinishedOutputs {
+ public:
+  /// Columns output ... output + n - 1.
+  [[gnu::always_inline]] FinishedOutputs(const LinearJob& job, int64_t output, int64_t n)
+      : job_(job),
+        output_(output),
+        n_(n),
+        bias_(job.bias ? load_part(job.bias + output, n) : zeros()),
+        scale_(job.w_scales ? load(job.w_scales + output) : zeros()),
+        // vnni multiplied x + 128.
+        excess_(job.format == LinearFormat::vnni ? load(job.w_sums + output) : i32x16{}) {}
+
+  /// act(sums + bias) * gate + residual of a row.
+  [[gnu::always_inline]] f32x16 of(int64_t row, const float* sums) const {
+    f32x16 value;
+    if (job_.w_scales) {
+      const i32x16 sum = load(reinterpret_cast<const int32_t*>(sums));
+      value = to_float(sum - excess_) * scale_ * splat(job_.x_scales[row]);
+    } else {
+      value = load(sums);
+    }
+    if (job_.bias) value = value + bias_;
+    value = activate(job_.act, value);
+    if (job_.gate.data) {
+      value = value * load_part(job_.gate.data + row * job_.gate.stride + output_, n_);
+    }
+    if (job_.residual.data) {
+      value = value + load_part(job_.residual.data + row * job_.residual.stride + output_, n_);
+    }
+    return value;
+  }
+
+ private:
+  const LinearJob& job_;
+  const int64_t output_;
+  const int64_t n_;
+  const f32x16 bias_;
+  const f32x16 scale_;
+  const i32x16 excess_;
+};
+
+static_assert(kScoreBlock == kLinearPanel);
+
+/// Adds the tile to the lists and sums of its rows.
+void keep_best(const LinearJob& job, int64_t first_row, int64_t rows, int64_t panel,
+               const float* sums) {
+  const LinearBest& best = *job.best;
+  const int64_t output = panel * kLinearPanel;
+  const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
+  const int64_t num_panels = (job.O + kLinearPanel - 1) / kLinearPanel;
+  alignas(64) float values[kLinearMaxTileRows][kLinearPanel];
+  each_vector(outputs, [&](int64_t i, int64_t n) {
+    const FinishedOutputs finished(job, output + i, n);
+    for (int64_t m = 0; m < rows; ++m) {
+      const f32x16 value = finished.of(first_row + m, sums + m * kLinearPanel + i);
+      store(values[m] + i, n == 16 ? value : select(first(n), value, minus_infinity()));
+    }
+  });
+  if (outputs <= 16) {
+    for (int64_t m = 0; m < rows; ++m) store(values[m] + 16, minus_infinity());
+  }
+  for (int64_t m = 0; m < rows; ++m) {
+    const int64_t row = first_row + m;
+    const f32x16 low = load(values[m]);
+    const f32x16 high = load(values[m] + 16);
+    if (best.maxima) {
+      const ScoreSum block = sum_of_block(low, high);
+      best.maxima[row * num_panels + panel] = block.max;
+      best.sums[row * num_panels + panel] = block.sum;
+    }
+    // Equal ones belong into the list where their id is lower; -inf and NaN never do.
+    const float worst = best.values[(row + 1) * best.count - 1];
+    const f32x16 threshold = splat(worst);
+    const auto candidates = [&](f32x16 v) {
+      return ~bits(v < threshold) & bits(v > minus_infinity());
+    };
+    uint32_t lanes = candidates(low) | candidates(high) << 16;
+    for (; lanes != 0; lanes &= lanes - 1) {
+      const int lane = __builtin_ctz(lanes);
+      best.rank(row, values[m][lane], static_cast<int32_t>(output + lane));
+    }
+  }
+}
+
 }  // namespace
 
 void finish_tile(const LinearJob& job, int64_t first_row, int64_t rows, int64_t panel,
                  const float* sums) {
+  if (job.best != nullptr) return keep_best(job, first_row, rows, panel, sums);
   const int64_t output = panel * kLinearPanel;
   const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
   each_vector(outputs, [&](int64_t i, int64_t n) {
-    const f32x16 bias = job.bias ? load_part(job.bias + output + i, n) : zeros();
-    const f32x16 scale = job.w_scales ? load(job.w_scales + output + i) : zeros();
-    // vnni multiplied x + 128.
-    const i32x16 excess =
-        job.format == LinearFormat::vnni ? load(job.w_sums + output + i) : i32x16{};
+    const FinishedOutputs finished(job, output + i, n);
     for (int64_t m = 0; m < rows; ++m) {
       const int64_t row = first_row + m;
-      f32x16 value;
-      if (job.w_scales) {
-        const i32x16 sum = load(reinterpret_cast<const int32_t*>(sums) + m * kLinearPanel + i);
-        value = to_float(sum - excess) * scale * splat(job.x_scales[row]);
-      } else {
-        value = load(sums + m * kLinearPanel + i);
-      }
-      if (job.bias) value = value + bias;
-      value = activate(job.act, value);
-      if (job.gate.data) {
-        value = value * load_part(job.gate.data + row * job.gate.stride + output + i, n);
-      }
-      if (job.residual.data) {
-        value = value + load_part(job.residual.data + row * job.residual.stride + output + i, n);
-      }
-      store_part(job.y.data + row * job.y.stride + output + i, value, n);
+      store_part(job.y.data + row * job.y.stride + output + i,
+                 finished.of(row, sums + m * kLinearPanel + i), n);
     }
   });
 }

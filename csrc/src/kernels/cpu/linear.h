@@ -48,6 +48,33 @@ inline constexpr int64_t kLinearBlockSums =
 inline constexpr int64_t kLinearBlockWords = 384 * kLinearPanel;
 inline constexpr int64_t kLinearBlockFloats = kLinearBlockSums + kLinearBlockWords;
 
+/// What is kept of the outputs of each row where the outputs themselves are not wanted.
+struct LinearBest {
+  int64_t count;  ///< entries of a list, at least 1
+  float* values;  ///< [N][count] the largest outputs of one thread, largest first; -inf: no entry
+  int32_t* ids;   ///< [N][count] which they are; of equal outputs the lower is the better
+  float* maxima;  ///< [N][panels] the largest output of each panel; null: not wanted
+  float* sums;    ///< [N][panels] the sum of exp(output - largest)
+
+  /// Puts an output in its place in the list of a row, if it belongs there. Always inlined, so that
+  /// no copy that was compiled for a newer CPU can be linked into other code.
+  [[gnu::always_inline]] void rank(int64_t row, float value, int32_t id) const {
+    float* const best = values + row * count;
+    int32_t* const best_ids = ids + row * count;
+    const auto beats = [=](int64_t place) {
+      return value > best[place] || (value == best[place] && id < best_ids[place]);
+    };
+    int64_t place = count - 1;
+    if (!beats(place)) return;
+    for (; place > 0 && beats(place - 1); --place) {
+      best[place] = best[place - 1];
+      best_ids[place] = best_ids[place - 1];
+    }
+    best[place] = value;
+    best_ids[place] = id;
+  }
+};
+
 struct LinearJob {
   LinearFormat format;
   int64_t N;
@@ -71,7 +98,8 @@ struct LinearJob {
   Activation act;
   ConstRows gate;
   ConstRows residual;
-  Rows y;
+  Rows y;                  ///< unless there is
+  const LinearBest* best;  ///< what is kept instead of y, or null
 
   [[nodiscard]] int64_t first_row(int64_t tile) const { return N * tile / num_tiles; }
   [[nodiscard]] int64_t pack_units_per_tile() const {

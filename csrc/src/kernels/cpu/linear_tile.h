@@ -154,7 +154,8 @@ TileFunction tile_function(int64_t rows) {
   return multiply_tile<Format, M, kStreams>;
 }
 
-/// y = act(sums + bias) * gate + residual for a tile of finished sums; defined in linear.cc.
+/// y = act(sums + bias) * gate + residual for a tile of finished sums, or what is kept of it;
+/// defined in linear.cc.
 void finish_tile(const LinearJob& job, int64_t first_row, int64_t rows, int64_t panel,
                  const float* sums);
 
@@ -173,6 +174,7 @@ const void* packed_tile(const LinearJob& job, int64_t tile) {
 [[gnu::always_inline]] inline void fetch_ends(const LinearJob& job, int64_t panel, int64_t rows) {
   const int64_t output = panel * kLinearPanel;
   const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
+  if (job.best != nullptr) rows = 0;  // there is no y
   for (int64_t i = 0; i < outputs; i += 16) {
     if (job.bias) __builtin_prefetch(job.bias + output + i);
     if (job.w_scales) __builtin_prefetch(job.w_scales + output + i);

@@ -6,6 +6,10 @@
 
 namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
 
+[[gnu::always_inline]] inline f32x16 minus_infinity() {
+  return splat(-__builtin_inff());
+}
+
 /// n elements, 1 ... 16; the other lanes are zero and their memory is not touched.
 [[gnu::always_inline]] inline f32x16 load_part(const float* p, int64_t n) {
   return n == 16 ? load(p) : load_n(p, n);
