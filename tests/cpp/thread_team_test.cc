@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <filesystem>
@@ -105,6 +106,42 @@ TEST_P(TeamOf, parallel_for_covers_every_index_once) {
           << count << " by " << grain;
     }
   }
+}
+
+TEST_P(TeamOf, parallel_balanced_covers_every_index_once) {
+  ThreadTeam team(GetParam());
+  for (const int64_t count : {0, 1, 5, 31, 32, 33, 1000, 5001}) {
+    for (const int64_t grain : {1, 3, 8, 32, 2000}) {
+      std::vector<std::atomic<int>> hits(static_cast<size_t>(count));
+      std::atomic<int> ragged{0};
+      team.parallel_balanced(count, grain, [&](int thread, int64_t begin, int64_t end) {
+        if (thread < 0 || thread >= team.size() || begin >= end) ++ragged;
+        if (begin % grain != 0 || (end % grain != 0 && end != count)) ++ragged;
+        for (int64_t i = begin; i < end; ++i) ++hits[static_cast<size_t>(i)];
+      });
+      EXPECT_EQ(ragged, 0);
+      EXPECT_TRUE(std::ranges::all_of(hits, [](const auto& hit) { return hit == 1; }))
+          << count << " by " << grain;
+    }
+  }
+}
+
+TEST(ThreadTeam, threads_that_are_done_take_the_rest_of_a_slow_one) {
+  ThreadTeam team(2);
+  std::atomic<bool> slow_is_inside = false, rest_is_taken = false;
+  std::array<std::atomic<int64_t>, 2> shares{};
+  team.parallel_balanced(64, 1, [&](int thread, int64_t begin, int64_t end) {
+    shares[static_cast<size_t>(thread)] += end - begin;
+    if (thread == 1) {  // stays in its first piece until the other one has done all the rest
+      slow_is_inside = true;
+      while (!rest_is_taken) std::this_thread::yield();
+    } else {
+      while (!slow_is_inside) std::this_thread::yield();
+      if (shares[0] == 40) rest_is_taken = true;
+    }
+  });
+  EXPECT_EQ(shares[0], 40);  // its own half and a quarter of the other
+  EXPECT_EQ(shares[1], 24);
 }
 
 TEST_P(TeamOf, works_in_a_child_after_a_fork) {

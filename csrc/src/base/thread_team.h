@@ -2,6 +2,7 @@
 // A persistent team of threads that runs one function at a time, with spinning hand-over.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -61,7 +62,53 @@ class ThreadTeam {
     });
   }
 
+  /// parallel_slices for work that ends at unequal times, as reading memory does: the last quarter
+  /// of each slice is cut into pieces, which go to its own thread until another one has nothing
+  /// left. So f is called several times on a thread, with slices in any order.
+  template <typename F>
+  void parallel_balanced(int64_t count, int64_t grain, F&& f) {
+    const int64_t pieces = (count + grain - 1) / grain;
+    if (size_ > kMaxBalanced || pieces < kLeastBalanced * size_) {
+      return parallel_slices(count, grain, f);
+    }
+    if (size_ == 1) return f(0, int64_t{0}, count);
+    Rest rests[kMaxBalanced];
+    const auto slice_begin = [=, this](int thread) { return pieces * thread / size_; };
+    const auto rest_begin = [=](int thread) {
+      const int64_t end = slice_begin(thread + 1);
+      return end - (end - slice_begin(thread)) / 4;
+    };
+    for (int thread = 0; thread < size_; ++thread) {
+      rests[thread].next.store(rest_begin(thread), std::memory_order_relaxed);
+    }
+    run([&](int thread, int size) {
+      const auto call = [&](int64_t begin, int64_t end) {
+        f(thread, begin * grain, end * grain < count ? end * grain : count);
+      };
+      call(slice_begin(thread), rest_begin(thread));
+      for (int i = 0; i < size; ++i) {
+        const int other = (thread + i) % size;
+        const int64_t end = slice_begin(other + 1);
+        const int64_t length = (end - rest_begin(other) + kRestPieces - 1) / kRestPieces;
+        for (;;) {
+          const int64_t begin = rests[other].next.fetch_add(length, std::memory_order_relaxed);
+          if (begin >= end) break;
+          call(begin, begin + length < end ? begin + length : end);
+        }
+      }
+    });
+  }
+
  private:
+  static constexpr int kMaxBalanced = 32;       ///< threads
+  static constexpr int64_t kLeastBalanced = 4;  ///< pieces per thread
+  static constexpr int64_t kRestPieces = 8;
+
+  /// Where the rest of a slice begins that nobody has taken yet.
+  struct alignas(64) Rest {
+    std::atomic<int64_t> next{0};
+  };
+
   using Raw = void (*)(void* data, int thread, int size);
   void run_raw(Raw function, void* data);
 

@@ -26,6 +26,8 @@ constexpr int64_t kPackedPerThread = 4096;
 constexpr int64_t kQuantizedPerThread = 8192;
 /// With fewer panels threads share tiles too.
 constexpr int64_t kPanelsPerThread = 4;
+/// Panels that a thread which has nothing left takes at a time: packed rows pass over two at least.
+constexpr int64_t kPanelsPerPiece = 2;
 
 /// Rows whose lists and sums one thread joins.
 constexpr int64_t kRowsPerJoin = 4;
@@ -168,7 +170,7 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::Lin
       (job.num_tiles <= cpu::kLinearFewTiles && panels >= kPanelsPerThread * impl.team.size())) {
     const int64_t grain =
         std::max<int64_t>(1, kProductsPerThread / (job.N * job.I * cpu::kLinearPanel));
-    impl.team.parallel_slices(panels, grain, [&](int thread, int64_t begin, int64_t end) {
+    impl.team.parallel_balanced(panels, grain, [&](int thread, int64_t begin, int64_t end) {
       kernels.few(job_of(thread), begin, end);
     });
     return;
@@ -176,18 +178,24 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::Lin
   const Grid grid = choose_grid(job.num_tiles, panels, impl.team.size());
   const int workers = grid.rows * grid.columns;
   float* const blocks = impl.arena.take<float>(workers * cpu::kLinearBlockFloats).data();
-  const auto work = [&](int thread, int) {
-    if (thread >= workers) return;
-    const int row = thread / grid.columns;
-    const int column = thread % grid.columns;
+  const auto work = [&](int thread, int row, int64_t begin, int64_t end) {
     kernels.many(job_of(thread), job.num_tiles * row / grid.rows,
-                 job.num_tiles * (row + 1) / grid.rows, panels * column / grid.columns,
-                 panels * (column + 1) / grid.columns, blocks + thread * cpu::kLinearBlockFloats);
+                 job.num_tiles * (row + 1) / grid.rows, begin, end,
+                 blocks + thread * cpu::kLinearBlockFloats);
   };
-  if (workers == 1) {
-    work(0, 1);
+  if (grid.rows == 1 && workers == impl.team.size()) {
+    impl.team.parallel_balanced(
+        panels, kPanelsPerPiece,
+        [&](int thread, int64_t begin, int64_t end) { work(thread, 0, begin, end); });
+  } else if (workers == 1) {
+    work(0, 0, 0, panels);
   } else {
-    impl.team.run(work);
+    impl.team.run([&](int thread, int) {
+      if (thread >= workers) return;
+      const int column = thread % grid.columns;
+      work(thread, thread / grid.columns, panels * column / grid.columns,
+           panels * (column + 1) / grid.columns);
+    });
   }
 }
 
