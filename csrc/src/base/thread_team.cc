@@ -24,7 +24,7 @@ namespace fuseq::inline v0 {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr std::chrono::nanoseconds kSpinTime = std::chrono::microseconds(20);
+constexpr std::chrono::nanoseconds kSpinTime = std::chrono::microseconds(100);
 constexpr int kPausesPerClock = 16;  // a pause takes 10 to 40 ns, a look at the clock 20 ns
 constexpr size_t kCacheLine = 64;
 

@@ -15,7 +15,7 @@ namespace fuseq::inline v0 {
 [[nodiscard]] int resolve_num_threads(int num_threads);
 
 /// `run(f)` calls f(thread, size) once on each thread and returns when all are done. The caller is
-/// thread 0, so a team of one starts no thread. Workers start at the first run, spin at most 20 us
+/// thread 0, so a team of one starts no thread. Workers start at the first run, spin at most 100 us
 /// for work, then sleep; they block signals. After a fork the child's team starts workers of its
 /// own. No allocation and no lock in `run` once workers are there.
 class ThreadTeam {
