@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "fuseq/kernels.h"
+#include "kernels/quantized_rows.h"
 #include "kernels/ref/linear_ref.h"
 #include "op_arrays.h"
 
@@ -247,6 +248,45 @@ TEST(LinearInt8, rows_of_zeros_and_of_tiny_numbers_give_the_bias) {
   }
 }
 
+TEST(LinearInt8, rows_that_a_norm_quantised_give_the_same_bits) {
+  for (const int64_t D : {1, 5, 48, 770}) {
+    const int64_t O = 70;
+    const PackedMatrix w = packed(DType::i8, Matrix(O, D, 1));
+    const std::vector<float> gamma = random_floats(2, D), beta = random_floats(3, D);
+    for (const int64_t N : {0, 1, 3, 40, 1000}) {
+      for (const CpuIsa isa : instruction_sets()) {
+        for (const int threads : {1, 3}) {
+          Context ctx = context_of(isa, threads);
+          Matrix x(N, D, D + 2, 4), normed(N, D, 5), again(N, D, D + 1, 6);
+          if (N == 40) x.begin(7)[0] = NAN;
+          const NormArgs norm_args{.x = x.view(),
+                                   .gamma = vector_view(gamma),
+                                   .beta = vector_view(beta),
+                                   .y = normed.view()};
+          norm(ctx, norm_args);
+          Matrix expected(N, O, 7), y(N, O, 8), from_rows(N, O, 9);
+          linear(ctx, {.x = normed.view(), .w = &w, .y = expected.view()});
+
+          const Arena::Scope scope(ctx.impl().arena);
+          const QuantizedRows rows = take_quantized_rows(ctx.impl().arena, N, D);
+          NormArgs both = norm_args;
+          both.y = again.view();
+          norm_quantized(ctx, both, rows);
+          ASSERT_TRUE(same_bits(again, normed));
+          ASSERT_TRUE(again.gaps_are_whole());
+          linear_quantized(ctx, {.x = normed.view(), .w = &w, .y = y.view()}, rows);
+          ASSERT_TRUE(same_bits(y, expected)) << describe(N, D, O, isa, threads);
+
+          const QuantizedRows copies = take_quantized_rows(ctx.impl().arena, N, D);
+          quantize(ctx, normed.view(), copies);
+          linear_quantized(ctx, {.x = normed.view(), .w = &w, .y = from_rows.view()}, copies);
+          ASSERT_TRUE(same_bits(from_rows, expected)) << describe(N, D, O, isa, threads);
+        }
+      }
+    }
+  }
+}
+
 TEST(LinearMemory, a_second_pass_allocates_nothing) {
   for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
     const PackedMatrix w = packed(dtype, Matrix(96, 80, 1));
@@ -261,6 +301,37 @@ TEST(LinearMemory, a_second_pass_allocates_nothing) {
       EXPECT_EQ(num_allocations(), before);
     }
   }
+}
+
+TEST(LinearErrors, name_what_is_wrong_with_quantised_rows) {
+  Context ctx = context_of(CpuIsa::automatic, 1);
+  const PackedMatrix bytes = packed(DType::i8, Matrix(6, 4, 1));
+  const PackedMatrix floats = packed(DType::f32, Matrix(6, 4, 1));
+  const Matrix x(3, 4, 2);
+  Matrix y(3, 6, 3), normed(3, 4, 4);
+  const std::vector<float> ones(4, 1.0f);
+  const Arena::Scope scope(ctx.impl().arena);
+  const QuantizedRows good = take_quantized_rows(ctx.impl().arena, 3, 4);
+  const QuantizedRows wide = take_quantized_rows(ctx.impl().arena, 3, 5);
+  expect_error(ErrorKind::type, "linear: w must be int8 where x is, got float32",
+               [&] { linear_quantized(ctx, {.x = x.view(), .w = &floats, .y = y.view()}, good); });
+  expect_error(ErrorKind::value,
+               "linear: quantised rows must have the shape of x, [3, 4], got "
+               "[3, 5]",
+               [&] { linear_quantized(ctx, {.x = x.view(), .w = &bytes, .y = y.view()}, wide); });
+  expect_error(ErrorKind::value, "quantize: x must have shape [3, 5], got [3, 4]",
+               [&] { quantize(ctx, x.view(), wide); });
+  expect_error(ErrorKind::value,
+               "norm: quantised rows must have the shape of y, [3, 4], got "
+               "[3, 5]",
+               [&] {
+                 norm_quantized(ctx,
+                                {.x = x.view(),
+                                 .gamma = vector_view(ones),
+                                 .beta = vector_view(ones),
+                                 .y = normed.view()},
+                                wide);
+               });
 }
 
 TEST(LinearErrors, name_what_is_wrong) {

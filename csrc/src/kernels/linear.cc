@@ -13,6 +13,7 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/quantize.h"
 #include "kernels/linear_top.h"
+#include "kernels/quantized_rows.h"
 
 namespace fuseq::inline v0 {
 
@@ -126,18 +127,10 @@ Grid choose_grid(int64_t tiles, int64_t panels, int threads) {
   return best;
 }
 
-/// The rows as int8, in scratch memory.
-void quantize(Context::Impl& impl, cpu::LinearJob& job) {
-  const cpu::QuantizeRows rows{
-      .I = job.I,
-      .x = job.x,
-      .q = impl.arena.take<int8_t>(job.N * cpu::int8_row_bytes(job.I)).data(),
-      .scales = impl.arena.take<float>(job.N).data()};
+void quantize(Context::Impl& impl, const cpu::QuantizeRows& rows, int64_t N) {
   const auto kernel = FUSEQ_PICK(impl.isa, quantize_rows);
-  impl.team.parallel_for(job.N, std::max<int64_t>(1, kQuantizedPerThread / job.I),
+  impl.team.parallel_for(N, std::max<int64_t>(1, kQuantizedPerThread / rows.I),
                          [&](int64_t begin, int64_t end) { kernel(rows, begin, end); });
-  job.quantized_x = rows.q;
-  job.x_scales = rows.scales;
 }
 
 /// One pass over at most kRowsPerPass rows. `lists` has one of each thread where the best outputs
@@ -149,7 +142,12 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::Lin
   const int64_t panels = panels_of(job.O);
   job.num_tiles = (job.N + tile_rows - 1) / tile_rows;
 
-  if (job.w_scales != nullptr) quantize(impl, job);
+  if (job.w_scales != nullptr && job.quantized_x == nullptr) {
+    const QuantizedRows rows = take_quantized_rows(impl.arena, job.N, job.I);
+    quantize(impl, {.I = job.I, .x = job.x, .q = rows.q, .scales = rows.scales}, job.N);
+    job.quantized_x = rows.q;
+    job.x_scales = rows.scales;
+  }
   if (job.N == 1 && job.format == cpu::LinearFormat::f32) {
     job.packed_x = const_cast<float*>(job.x.data);  // one row is packed as it lies
   } else {
@@ -204,8 +202,9 @@ cpu::ConstRows rows_of(ConstView view, int64_t first) {
   return {view.as<float>() + first * view.stride(0), view.stride(0)};
 }
 
-/// All rows, a few hundred at a time.
-void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::LinearBest> lists = {}) {
+/// All rows, a few hundred at a time. `quantized` is x as int8 if there is.
+void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::LinearBest> lists = {},
+         const QuantizedRows& quantized = {}) {
   const int64_t N = args.x.dim(0);
   const int64_t passes = (N + kRowsPerPass - 1) / kRowsPerPass;
   for (int64_t pass = 0; pass < passes; ++pass) {
@@ -230,6 +229,10 @@ void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::Linea
                        .residual = rows_of(args.residual, row),
                        .y = {},
                        .best = nullptr};
+    if (quantized.q != nullptr) {
+      job.quantized_x = quantized.q + row * cpu::int8_row_bytes(job.I);
+      job.x_scales = quantized.scales + row;
+    }
     if (lists.empty()) {
       job.y = {args.y.as<float>() + row * args.y.stride(0), args.y.stride(0)};
       multiply(impl, job, {});
@@ -255,6 +258,32 @@ void linear(Context& ctx, const LinearArgs& args) {
   check_inputs(args);
   check_y(args);
   if (args.w->outputs() > 0) run(ctx.impl(), args);
+}
+
+QuantizedRows take_quantized_rows(Arena& arena, int64_t N, int64_t I) {
+  return {.N = N,
+          .I = I,
+          .q = arena.take<int8_t>(N * cpu::int8_row_bytes(I)).data(),
+          .scales = arena.take<float>(N).data()};
+}
+
+void quantize(Context& ctx, ConstView x, const QuantizedRows& rows) {
+  check_cpu("quantize", ctx.device());
+  check_floats("quantize", "x", x, Shape{rows.N, rows.I});
+  quantize(ctx.impl(), {.I = rows.I, .x = rows_of(x, 0), .q = rows.q, .scales = rows.scales},
+           rows.N);
+}
+
+void linear_quantized(Context& ctx, const LinearArgs& args, const QuantizedRows& x) {
+  check_cpu("linear", ctx.device());
+  check_inputs(args);
+  check_y(args);
+  if (args.w->dtype() != DType::i8) {
+    fail(ErrorKind::type, "linear: w must be int8 where x is, got ", name(args.w->dtype()));
+  }
+  require(Shape({x.N, x.I}) == args.x.shape, "linear: quantised rows must have the shape of x, ",
+          args.x.shape, ", got ", Shape({x.N, x.I}));
+  if (args.w->outputs() > 0) run(ctx.impl(), args, {}, x);
 }
 
 TopOutputs take_top_outputs(Arena& arena, int64_t N, int64_t count, bool with_log_sums) {

@@ -12,6 +12,8 @@
 #include "fuseq/ops.h"
 #include "kernels/check.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/quantize.h"
+#include "kernels/quantized_rows.h"
 
 namespace fuseq::inline v0 {
 
@@ -45,7 +47,9 @@ void check(std::string_view op, const NormArgs& args) {
   }
 }
 
-void run(Context& ctx, std::string_view op, const NormArgs& args) {
+/// The norm, and with `quantized` its rows as int8.
+void run(Context& ctx, std::string_view op, const NormArgs& args,
+         const QuantizedRows* quantized = nullptr) {
   check_cpu(op, ctx.device());
   check(op, args);
   const int64_t N = args.x.dim(0);
@@ -63,7 +67,22 @@ void run(Context& ctx, std::string_view op, const NormArgs& args) {
   Context::Impl& impl = ctx.impl();
   const auto kernel = FUSEQ_PICK(impl.isa, norm_rows);
   const int64_t grain = std::max<int64_t>(1, kElementsPerThread / D);
-  impl.team.parallel_for(N, grain, [&](int64_t begin, int64_t end) { kernel(rows, begin, end); });
+  if (quantized == nullptr) {
+    impl.team.parallel_for(N, grain, [&](int64_t begin, int64_t end) { kernel(rows, begin, end); });
+    return;
+  }
+  require(Shape({quantized->N, quantized->I}) == args.y.shape, op,
+          ": quantised rows must have the shape of y, ", args.y.shape, ", got ",
+          Shape({quantized->N, quantized->I}));
+  const cpu::QuantizeRows bytes{
+      .I = D, .x = {rows.y.data, rows.y.stride}, .q = quantized->q, .scales = quantized->scales};
+  const auto quantize = FUSEQ_PICK(impl.isa, quantize_rows);
+  impl.team.parallel_for(N, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      kernel(rows, row, row + 1);
+      quantize(bytes, row, row + 1);
+    }
+  });
 }
 
 /// The view without axis 0, at its index `i`.
@@ -131,6 +150,10 @@ void run_any_rank(Context& ctx, std::string_view op, NormArgs args) {
 
 void norm(Context& ctx, const NormArgs& args) {
   run(ctx, "norm", args);
+}
+
+void norm_quantized(Context& ctx, const NormArgs& args, const QuantizedRows& rows) {
+  run(ctx, "norm", args, &rows);
 }
 
 void layer_norm(Context& ctx, ConstView x, ConstView gamma, ConstView beta, float eps, View y) {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/context_impl.h"
+#include "kernels/quantized_rows.h"
 
 namespace fuseq::inline v0 {
 namespace {
@@ -28,44 +29,19 @@ void add_rows(Context& ctx, View x, ConstView y) {
   });
 }
 
-void apply_linear(Context& ctx, const LinearWeights& weights, ConstView x, View y,
-                  ConstView residual = {}, Activation act = Activation::none, ConstView gate = {}) {
-  linear(ctx, {.x = x,
-               .w = &weights.matrix,
-               .bias = optional_view(weights.bias),
-               .act = act,
-               .gate = gate,
-               .residual = residual,
-               .y = y});
+[[nodiscard]] NormArgs norm_args(const StackSpec& spec, const NormWeights& weights, ConstView x,
+                                 View y) {
+  return {.kind = spec.norm,
+          .x = x,
+          .gamma = weights.weight.view(),
+          .beta = optional_view(weights.bias),
+          .eps = spec.norm_eps,
+          .y = y};
 }
 
-/// One sub-layer around `function(input, residual, output)`, which adds the residual where it gets
-/// one.
-template <typename Function>
-void sublayer(Context& ctx, const StackSpec& spec, const NormWeights& norm,
-              const NormWeights& post_norm, View x, Function function) {
-  const Arena::Scope scope(ctx.impl().arena);
-  switch (spec.place) {
-    case NormPlace::pre: {
-      const View normed = take_rows(ctx, x.dim(0), x.dim(1));
-      apply_norm(ctx, spec, norm, x, normed);
-      function(normed, x, x);
-      break;
-    }
-    case NormPlace::post:
-      function(x, x, x);
-      apply_norm(ctx, spec, norm, x, x);
-      break;
-    case NormPlace::both: {
-      const View normed = take_rows(ctx, x.dim(0), x.dim(1));
-      const View result = take_rows(ctx, x.dim(0), x.dim(1));
-      apply_norm(ctx, spec, norm, x, normed);
-      function(normed, ConstView(), result);
-      apply_norm(ctx, spec, post_norm, result, result);
-      add_rows(ctx, x, result);
-      break;
-    }
-  }
+/// The product's arguments but for what is fused with it.
+[[nodiscard]] LinearArgs product(const LinearWeights& weights, ConstView x, View y) {
+  return {.x = x, .w = &weights.matrix, .bias = optional_view(weights.bias), .y = y};
 }
 
 /// A stack with what stays the same over its layers.
@@ -77,27 +53,73 @@ class LayerRunner {
         spec_(spec),
         weights_(weights),
         pass_(pass),
-        groups_(ctx.impl().arena.take<KvGroup>(static_cast<int64_t>(pass.sequences.size()))) {}
+        groups_(ctx.impl().arena.take<KvGroup>(static_cast<int64_t>(pass.sequences.size()))) {
+    if (spec.layers > 0 && weights.layers[0].up.matrix.dtype() == DType::i8) {
+      room_ = take_quantized_rows(ctx.impl().arena, static_cast<int64_t>(pass.positions.size()),
+                                  spec.dim);
+    }
+  }
 
   void run(int layer_index, View x) {
     const LayerWeights& layer = weights_.layers[static_cast<size_t>(layer_index)];
-    sublayer(ctx_, spec_, layer.attn_norm, layer.attn_post_norm, x,
+    sublayer(layer.attn_norm, layer.attn_post_norm, x,
              [&](ConstView in, ConstView residual, View out) {
                self_attention(layer_index, layer.attn, in, residual, out);
              });
     if (!layer.cross_attn.out.matrix.empty()) {
-      sublayer(ctx_, spec_, layer.cross_attn_norm, layer.cross_attn_post_norm, x,
+      sublayer(layer.cross_attn_norm, layer.cross_attn_post_norm, x,
                [&](ConstView in, ConstView residual, View out) {
                  cross_attention(layer_index, layer.cross_attn, in, residual, out);
                });
     }
-    sublayer(ctx_, spec_, layer.ffn_norm, layer.ffn_post_norm, x,
+    sublayer(layer.ffn_norm, layer.ffn_post_norm, x,
              [&](ConstView in, ConstView residual, View out) {
                feed_forward(layer, in, residual, out);
              });
   }
 
  private:
+  /// One sub-layer around `function(input, residual, output)`, which adds the residual where it
+  /// gets one. Its input is what multiply_normed takes.
+  template <typename Function>
+  void sublayer(const NormWeights& norm, const NormWeights& post_norm, View x, Function function) {
+    const Arena::Scope scope(ctx_.impl().arena);
+    switch (spec_.place) {
+      case NormPlace::pre: {
+        const View normed = take_rows(ctx_, x.dim(0), x.dim(1));
+        norm_for_product(norm, x, normed);
+        function(normed, x, x);
+        break;
+      }
+      case NormPlace::post:
+        function(x, x, x);
+        norm_for_product(norm, x, x);
+        break;
+      case NormPlace::both: {
+        const View normed = take_rows(ctx_, x.dim(0), x.dim(1));
+        const View result = take_rows(ctx_, x.dim(0), x.dim(1));
+        norm_for_product(norm, x, normed);
+        function(normed, ConstView(), result);
+        apply_norm(ctx_, spec_, post_norm, result, result);
+        add_rows(ctx_, x, result);
+        break;
+      }
+    }
+  }
+
+  /// The norm of rows that products take next; for int8 products they are quantised with it.
+  void norm_for_product(const NormWeights& weights, ConstView x, View y) {
+    if (room_.q == nullptr) return apply_norm(ctx_, spec_, weights, x, y);
+    norm_quantized(ctx_, norm_args(spec_, weights, x, y), room_);
+    normed_ = room_;
+  }
+
+  /// A product of the sub-layer's input.
+  void multiply_normed(const LinearArgs& args) {
+    if (normed_.q == nullptr) return linear(ctx_, args);
+    linear_quantized(ctx_, args, normed_);
+  }
+
   void self_attention(int layer_index, const AttentionWeights& w, ConstView in, ConstView residual,
                       View out) {
     const int64_t N = in.dim(0);
@@ -105,7 +127,7 @@ class LayerRunner {
     const int64_t G = spec_.kv_heads;
     const int64_t E = spec_.head_dim;
     const View qkv = take_rows(ctx_, N, (H + 2 * G) * E);
-    apply_linear(ctx_, w.qkv, in, qkv);
+    multiply_normed(product(w.qkv, in, qkv));
 
     const View q = heads_view(qkv, 0, H, E);
     const DType cache_dtype = point_groups(layer_index, &PassSequence::self);
@@ -136,7 +158,7 @@ class LayerRunner {
                      .bias = optional_view(weights_.distance_bias),
                      .bias_reach = spec_.relative.max_distance,
                      .query_positions = pass_.positions});
-    apply_linear(ctx_, w.out, mixed, out, residual);
+    add_product(w.out, mixed, residual, out);
   }
 
   void cross_attention(int layer_index, const AttentionWeights& w, ConstView in, ConstView residual,
@@ -145,7 +167,7 @@ class LayerRunner {
     const int64_t H = spec_.heads;
     const int64_t E = spec_.head_dim;
     const View q = take_rows(ctx_, N, H * E);
-    apply_linear(ctx_, w.qkv, in, q);
+    multiply_normed(product(w.qkv, in, q));
     const View mixed = take_rows(ctx_, N, H * E);
     const DType cache_dtype = point_groups(layer_index, &PassSequence::cross);
     attention(ctx_, {.q = heads_view(q, 0, H, E),
@@ -156,19 +178,29 @@ class LayerRunner {
                      .key_counts = pass_.cross_key_counts,
                      .scale = scale(),
                      .score_cap = spec_.score_cap});
-    apply_linear(ctx_, w.out, mixed, out, residual);
+    add_product(w.out, mixed, residual, out);
   }
 
   void feed_forward(const LayerWeights& layer, ConstView in, ConstView residual, View out) {
     const View hidden = take_rows(ctx_, in.dim(0), spec_.ffn_dim);
+    LinearArgs up = product(layer.up, in, hidden);
     if (spec_.gated_ffn) {
-      const View gate = take_rows(ctx_, in.dim(0), spec_.ffn_dim);
-      apply_linear(ctx_, layer.gate, in, gate, {}, spec_.act);
-      apply_linear(ctx_, layer.up, in, hidden, {}, Activation::none, gate);
+      LinearArgs gate = product(layer.gate, in, take_rows(ctx_, in.dim(0), spec_.ffn_dim));
+      gate.act = spec_.act;
+      multiply_normed(gate);
+      up.gate = gate.y;
     } else {
-      apply_linear(ctx_, layer.up, in, hidden, {}, spec_.act);
+      up.act = spec_.act;
     }
-    apply_linear(ctx_, layer.down, hidden, out, residual);
+    multiply_normed(up);
+    add_product(layer.down, hidden, residual, out);
+  }
+
+  /// out = product + residual
+  void add_product(const LinearWeights& weights, ConstView x, ConstView residual, View out) {
+    LinearArgs args = product(weights, x, out);
+    args.residual = residual;
+    linear(ctx_, args);
   }
 
   /// Points groups_ at one layer of each sequence's region; returns the regions' dtype.
@@ -201,18 +233,15 @@ class LayerRunner {
   const StackWeights& weights_;
   const StackPass& pass_;
   std::span<KvGroup> groups_;
+  QuantizedRows room_;    ///< for the input of a sub-layer as int8, if products are int8
+  QuantizedRows normed_;  ///< it, once a norm has made it
 };
 
 }  // namespace
 
 void apply_norm(Context& ctx, const StackSpec& spec, const NormWeights& weights, ConstView x,
                 View y) {
-  norm(ctx, {.kind = spec.norm,
-             .x = x,
-             .gamma = weights.weight.view(),
-             .beta = optional_view(weights.bias),
-             .eps = spec.norm_eps,
-             .y = y});
+  norm(ctx, norm_args(spec, weights, x, y));
 }
 
 void run_layers(Context& ctx, const StackSpec& spec, const StackWeights& weights,
@@ -239,8 +268,19 @@ void fill_cross_caches(Context& ctx, const StackSpec& decoder, const StackWeight
       positions[static_cast<size_t>(source.first_row + i)] = static_cast<int32_t>(i);
     }
   }
+  QuantizedRows quantized;  // once for the products of all layers
   for (int layer = 0; layer < decoder.layers; ++layer) {
-    apply_linear(ctx, weights.layers[static_cast<size_t>(layer)].cross_attn.kv, states, kv);
+    const LinearArgs args =
+        product(weights.layers[static_cast<size_t>(layer)].cross_attn.kv, states, kv);
+    if (args.w->dtype() != DType::i8) {
+      linear(ctx, args);
+    } else {
+      if (layer == 0) {
+        quantized = take_quantized_rows(ctx.impl().arena, N, states.dim(1));
+        quantize(ctx, states, quantized);
+      }
+      linear_quantized(ctx, args, quantized);
+    }
     for (size_t i = 0; i < sources.size(); ++i) {
       groups[i] = {.first_row = sources[i].first_row,
                    .num_rows = sources[i].num_rows,
