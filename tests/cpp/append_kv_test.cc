@@ -90,7 +90,7 @@ std::vector<AppendCase> all_cases() {
   for (const int64_t E : {1, 2, 5, 16, 34, 64, 80, 128}) {
     for (const auto& [H, G] : std::vector<std::pair<int64_t, int64_t>>{{0, 1}, {3, 3}, {6, 2}}) {
       for (const bool has_lanes : {false, true}) {
-        cases.push_back({.H = H, .G = G, .E = E, .rows = {1, 17, 0, 30}, .has_lanes = has_lanes});
+        cases.push_back({.H = H, .G = G, .E = E, .rows = {1, 17, 0, 31}, .has_lanes = has_lanes});
         cases.push_back({.H = H, .G = G, .E = E, .has_lanes = has_lanes, .has_norm = true});
         if (E % 2 == 0) {
           cases.push_back({.H = H, .G = G, .E = E, .has_lanes = has_lanes, .has_rope = true});
@@ -137,13 +137,18 @@ TEST(AppendKv, equals_the_reference) {
 TEST(AppendKv, rounds_to_bfloat16_like_the_reference) {
   for (const CpuIsa isa : instruction_sets()) {
     Context ctx = context_of(isa, 1);
-    for (const int64_t E : {1, 5, 16, 64, 80}) {
-      const AppendCase c{.H = 2, .E = E, .rows = {1, 20}, .has_lanes = true, .dtype = DType::bf16};
-      const AppendResult expected =
-          run_case(c, [](const AppendKvArgs& args) { ref::append_kv(args); });
-      const AppendResult got = run_case(c, [&](const AppendKvArgs& args) { append_kv(ctx, args); });
-      for (size_t i = 0; i < got.caches.size(); ++i)
-        EXPECT_TRUE(expected.caches[i] == got.caches[i]);
+    for (const int64_t E : {1, 3, 5, 16, 64, 66, 80}) {
+      for (const bool has_lanes : {false, true}) {
+        // 31 rows without lanes hold a whole block at least.
+        const AppendCase c{
+            .H = 2, .E = E, .rows = {1, 20, 31}, .has_lanes = has_lanes, .dtype = DType::bf16};
+        const AppendResult expected =
+            run_case(c, [](const AppendKvArgs& args) { ref::append_kv(args); });
+        const AppendResult got =
+            run_case(c, [&](const AppendKvArgs& args) { append_kv(ctx, args); });
+        for (size_t i = 0; i < got.caches.size(); ++i)
+          EXPECT_TRUE(expected.caches[i] == got.caches[i]);
+      }
     }
   }
 }

@@ -3,6 +3,7 @@
 #include "kernels/cpu/append_kv.h"
 
 #include "kernels/cpu/kv_lane.h"
+#include "kernels/cpu/simd/transpose.h"
 #include "kernels/cpu/simd/vec.h"
 
 namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
@@ -60,6 +61,23 @@ void store_key(const float* k, int64_t E, uint16_t* block) {
     for (int64_t e = 0; e < n; ++e) block[(i + e) * kKeyBlock] = part[e];
   });
 }
+/// Keys of the 16 positions of a block.
+void store_keys(const float* k, int64_t stride, int64_t E, float* block) {
+  transpose_words(reinterpret_cast<const word*>(k), stride, kKeyBlock, E,
+                  reinterpret_cast<word*>(block), kKeyBlock);
+}
+void store_keys(const float* k, int64_t stride, int64_t E, uint16_t* block) {
+  alignas(64) float part[16 * kKeyBlock];
+  each_vector(E, [&](int64_t i, int64_t n) {
+    transpose_words(reinterpret_cast<const word*>(k + i), stride, kKeyBlock, n,
+                    reinterpret_cast<word*>(part), kKeyBlock);
+    for (int64_t e = 0; e < n; ++e) {
+      store_bf16(block + (i + e) * kKeyBlock, load(part + e * kKeyBlock));
+    }
+  });
+}
+static_assert(kKeyBlock == 16, "the width of a vector");
+
 void store_value(const float* v, int64_t E, float* row) {
   each_vector(E, [=](int64_t i, int64_t n) { store_n(row + i, load_n(v + i, n), n); });
 }
@@ -67,23 +85,43 @@ void store_value(const float* v, int64_t E, uint16_t* row) {
   each_vector(E, [=](int64_t i, int64_t n) { store_bf16_n(row + i, load_n(v + i, n), n); });
 }
 
+/// The end of the rows from `first` on that continue its block of one lane.
+int64_t block_end(const StoreRows& args, int64_t first, int64_t end) {
+  const int64_t position = args.positions[first];
+  const auto continues = [&](int64_t row) {
+    return args.positions[row] == position + (row - first) &&
+           (args.lanes == nullptr || args.lanes[row] == args.lanes[first]);
+  };
+  const int64_t left = kKeyBlock - position % kKeyBlock;
+  const int64_t most = left < end - first ? left : end - first;
+  int64_t row = first + 1;
+  while (row < first + most && continues(row)) ++row;
+  return row;
+}
+
 template <typename T>
 void store_as(const StoreRows& args, int64_t begin, int64_t end) {
-  // Sixteen rows of one head at a time: a block of keys stays in the first cache while it fills.
-  for (int64_t first_row = begin; first_row < end; first_row += kKeyBlock) {
-    const int64_t last_row = first_row + kKeyBlock < end ? first_row + kKeyBlock : end;
+  // One block of one head at a time: it stays in the first cache while it fills.
+  for (int64_t first_row = begin; first_row < end;) {
+    const int64_t last_row = block_end(args, first_row, end);
+    const int64_t position = args.positions[first_row];
+    const int64_t in_block = position % kKeyBlock;
+    const KvLane<T> lane =
+        kv_lane<T>(args.kv, args.lanes ? args.lanes[first_row] : 0, args.G, args.E);
     for (int64_t g = 0; g < args.G; ++g) {
-      for (int64_t row = first_row; row < last_row; ++row) {
-        const int64_t position = args.positions[row];
-        const int64_t in_block = position % kKeyBlock;
-        const KvLane<T> lane =
-            kv_lane<T>(args.kv, args.lanes ? args.lanes[row] : 0, args.G, args.E);
-        store_key(args.k + row * args.k_row_stride + g * args.k_head_stride, args.E,
-                  lane.k + kv_offset(lane, g, position - in_block, args.E) + in_block);
-        store_value(args.v + row * args.v_row_stride + g * args.v_head_stride, args.E,
-                    lane.v + kv_offset(lane, g, position, args.E));
+      const float* const k = args.k + first_row * args.k_row_stride + g * args.k_head_stride;
+      const float* const v = args.v + first_row * args.v_row_stride + g * args.v_head_stride;
+      T* const block = lane.k + kv_offset(lane, g, position - in_block, args.E);
+      T* const values = lane.v + kv_offset(lane, g, position, args.E);
+      if (last_row - first_row == kKeyBlock) store_keys(k, args.k_row_stride, args.E, block);
+      for (int64_t i = 0; i < last_row - first_row; ++i) {
+        if (last_row - first_row < kKeyBlock) {
+          store_key(k + i * args.k_row_stride, args.E, block + in_block + i);
+        }
+        store_value(v + i * args.v_row_stride, args.E, values + i * args.E);
       }
     }
+    first_row = last_row;
   }
 }
 
