@@ -7,10 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "base/context_impl.h"
 #include "fuseq/kernels.h"
 #include "kernels/common.h"
-#include "kernels/ref/decode_ops_ref.h"
 #include "kernels/ref/linear_ref.h"
 #include "kernels/step.h"
 
@@ -55,11 +53,24 @@ void choose_from_logits(const Twin& twin, const LinearArgs& args, Step& step) {
   select(*twin.context, step.state, step.active);
 }
 
-bool choose_from_top(Context& ctx, const LinearArgs& args, Step& step) {
-  const Arena::Scope scope(ctx.impl().arena);
-  const TopOutputs top =
-      take_top_outputs(ctx.impl().arena, step.state.num_rows, top_count(step.state, step.active),
-                       needs_log_sums(step.state, step.active));
+/// Room for the best outputs of N rows.
+struct TopRoom {
+  explicit TopRoom(int64_t N)
+      : values(static_cast<size_t>(N * kMaxTopOutputs)),
+        ids(values.size()),
+        log_sums(static_cast<size_t>(N)) {}
+
+  std::vector<float> values;
+  std::vector<int32_t> ids;
+  std::vector<LogSum> log_sums;
+};
+
+bool choose_from_top(Context& ctx, const LinearArgs& args, Step& step, TopRoom& room) {
+  const bool with_sums = needs_log_sums(step.state, step.active);
+  const TopOutputs top{.count = top_count(step.state, step.active),
+                       .values = room.values.data(),
+                       .ids = room.ids.data(),
+                       .log_sums = with_sums ? room.log_sums.data() : nullptr};
   linear_top(ctx, args, top);
   return select_top(ctx, step.state, step.active, top);
 }
@@ -80,11 +91,12 @@ void bench_head(const Twin& twin, const HeadShape& shape, DType dtype, bool keep
                           .w = &w,
                           .bias = {bias.data(), DType::f32, {shape.vocab}},
                           .y = {step.logits.data(), DType::f32, {N, shape.vocab}}};
+    TopRoom room(N);
     const Meter meter(state);
     for (auto _ : state) {
       if (keep_logits) {
         choose_from_logits(twin, args, step);
-      } else if (!choose_from_top(*twin.context, args, step)) {
+      } else if (!choose_from_top(*twin.context, args, step, room)) {
         state.SkipWithError("scores tie");
         return;
       }

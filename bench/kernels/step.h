@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "kernels/decode_state.h"
+#include "kernels/ref/decode_ops_ref.h"
 #include "random_weights.h"
 
 namespace fuseq::bench {

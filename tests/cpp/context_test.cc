@@ -105,7 +105,7 @@ TEST_F(ContextTest, an_instruction_set_is_there_or_an_error) {
   expect(CpuIsa::avx512, cpu_features().avx512);
 }
 
-#if defined(__linux__) && defined(FUSEQ_HAVE_X86)
+#if defined(__linux__) && defined(__x86_64__)
 TEST(CpuFeatures, agree_with_what_the_system_says) {
   std::ifstream file("/proc/cpuinfo");
   std::string flags;
@@ -119,6 +119,7 @@ TEST(CpuFeatures, agree_with_what_the_system_says) {
       avx2 && has("avx512f") && has("avx512bw") && has("avx512vl") && has("avx512dq");
   EXPECT_EQ(cpu_features().avx2, avx2);
   EXPECT_EQ(cpu_features().avx512, avx512);
+  EXPECT_EQ(cpu_features().avx_vnni, avx2 && has("avx_vnni"));
   EXPECT_EQ(cpu_features().avx512_bf16, avx512 && has("avx512_bf16"));
   EXPECT_EQ(cpu_features().avx512_vnni, avx512 && has("avx512_vnni"));
 }
