@@ -88,7 +88,7 @@ TEST_P(LinearTop, keeps_the_best_of_what_linear_gives_on_any_threads_and_instruc
       for (size_t o = 5; o < bias.size(); o += 3) bias[o] = bias[o - 5];
       if (O > 40) bias[7] = -kInf;
       for (const int64_t N : {0, 1, 2, 4, 9, 13, 30, 100, 1000}) {
-        if (N == 1000 && (I != 20 || O > 300)) continue;
+        if (N >= 100 && (I != 20 || O > 300)) continue;
         op_test::Matrix x(N, I, I + 3, 4);
         if (N == 9) x.begin(3)[0] = kNan;
         for (const CpuIsa isa : op_test::instruction_sets()) {
