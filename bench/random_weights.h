@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
+#include <numbers>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +26,17 @@ inline void fill_random(std::span<float> x, float scale, uint64_t seed = 1) {
     state ^= state >> 7;
     state ^= state << 17;
     value = (static_cast<float>(state >> 40) * 0x1p-23f - 1.0f) * scale;
+  }
+}
+
+/// Normally distributed, as the rows are that products see behind a norm.
+inline void fill_normal(std::span<float> x, float deviation, uint64_t seed = 1) {
+  fill_random(x, 1.0f, seed);
+  std::vector<float> angles(x.size());
+  fill_random(angles, std::numbers::pi_v<float>, seed + 1);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float radius = std::sqrt(-2 * std::log((1.0f - x[i]) / 2 + 0x1p-25f));
+    x[i] = deviation * radius * std::cos(angles[i]);
   }
 }
 

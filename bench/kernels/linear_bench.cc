@@ -56,7 +56,7 @@ void bench_linear(const Twin& twin, const LinearShape& shape, DType dtype, int64
     std::vector<float> x(static_cast<size_t>(N * shape.inputs));
     std::vector<float> y(static_cast<size_t>(N * shape.outputs));
     std::vector<float> bias(static_cast<size_t>(shape.outputs), 0.5f);
-    fill_random(x, 1.0f);
+    fill_normal(x, 1.0f);
     LinearArgs args;
     args.x = {x.data(), DType::f32, {N, shape.inputs}};
     args.bias = {bias.data(), DType::f32, {shape.outputs}};

@@ -57,8 +57,9 @@ Kernels pick([[maybe_unused]] const Context::Impl& impl,
     }
     return {cpu::avx2::linear_pack_vnni, cpu::avx2::linear_few_vnni, cpu::avx2::linear_many_vnni};
   }
-  if (format == cpu::LinearFormat::signs) {
-    return {cpu::avx2::linear_pack_signs, cpu::avx2::linear_few_signs, nullptr};
+  if (format == cpu::LinearFormat::bytes) {
+    return {cpu::avx2::linear_pack_bytes, cpu::avx2::linear_few_bytes,
+            cpu::avx2::linear_many_bytes};
   }
 #endif
   if (format == cpu::LinearFormat::int8) {
@@ -69,12 +70,11 @@ Kernels pick([[maybe_unused]] const Context::Impl& impl,
           FUSEQ_PICK(impl.isa, linear_many)};
 }
 
-cpu::LinearFormat format_of(const Context::Impl& impl, DType dtype, int64_t rows) {
+cpu::LinearFormat format_of(const Context::Impl& impl, DType dtype) {
   using cpu::LinearFormat;
   if (dtype == DType::i8) {
     if (impl.has_vnni) return LinearFormat::vnni;
-    return impl.isa == CpuIsa::avx2 && rows <= cpu::kLinearSignsRows ? LinearFormat::signs
-                                                                     : LinearFormat::int8;
+    return impl.isa == CpuIsa::avx2 ? LinearFormat::bytes : LinearFormat::int8;
   }
   if (dtype == DType::bf16) return impl.has_bf16_dot ? LinearFormat::bf16_dot : LinearFormat::bf16;
   return LinearFormat::f32;
@@ -152,6 +152,9 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::Lin
     job.packed_x = const_cast<float*>(job.x.data);  // one row is packed as it lies
   } else {
     job.packed_x = impl.arena.take<uint32_t>(job.packed_size()).data();
+    if (job.format == cpu::LinearFormat::bytes) {
+      job.left_out = impl.arena.take<cpu::LinearLeftOut>(job.N * job.pack_units_per_tile()).data();
+    }
     const int64_t units = job.num_tiles * job.pack_units_per_tile();
     const int64_t unit_size = std::max<int64_t>(1, job.packed_size() / units);
     impl.team.parallel_for(units, std::max<int64_t>(1, kPackedPerThread / unit_size),
@@ -210,7 +213,7 @@ void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::Linea
   for (int64_t pass = 0; pass < passes; ++pass) {
     const Arena::Scope scope(impl.arena);
     const int64_t row = N * pass / passes;
-    cpu::LinearJob job{.format = format_of(impl, args.w->dtype(), N),
+    cpu::LinearJob job{.format = format_of(impl, args.w->dtype()),
                        .N = N * (pass + 1) / passes - row,
                        .I = args.w->inputs(),
                        .O = args.w->outputs(),
@@ -219,6 +222,7 @@ void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::Linea
                        .x = rows_of(args.x, row),
                        .panels = static_cast<const uint32_t*>(args.w->data()),
                        .packed_x = nullptr,
+                       .left_out = nullptr,
                        .quantized_x = nullptr,
                        .x_scales = nullptr,
                        .w_scales = args.w->scales(),

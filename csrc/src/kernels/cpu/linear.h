@@ -17,19 +17,14 @@ enum class LinearFormat : uint8_t {
   bf16,      ///< two bfloat16 inputs, widened to float32
   bf16_dot,  ///< two bfloat16 inputs, by the dot product of AVX512_BF16
   int8,      ///< four int8 inputs, widened to int16; sums are int32, as below
-  signs,     ///< four int8 inputs, by AVX2's products of bytes, for one or two rows
+  bytes,     ///< four int8 inputs, by AVX2's products of bytes
   vnni,      ///< four int8 inputs, by the dot product of AVX512_VNNI or AVX_VNNI
 };
 
 /// 32-bit elements of packed x for a word of a panel.
 [[nodiscard]] constexpr int64_t linear_values(LinearFormat format) {
-  const bool two =
-      format == LinearFormat::bf16 || format == LinearFormat::int8 || format == LinearFormat::signs;
-  return two ? 2 : 1;
+  return format == LinearFormat::bf16 || format == LinearFormat::int8 ? 2 : 1;
 }
-
-/// Rows of `signs` at most.
-inline constexpr int64_t kLinearSignsRows = 2;
 
 /// Outputs of a panel.
 inline constexpr int64_t kLinearPanel = 32;
@@ -75,6 +70,13 @@ struct LinearBest {
   }
 };
 
+/// What packed x lacks of a row, of kLinearPackSteps of its steps.
+struct LinearLeftOut {
+  int32_t excess;  ///< is to be taken off all sums
+  int32_t count;   ///< steps whose numbers are too large to be packed
+  uint8_t steps[kLinearPackSteps];
+};
+
 struct LinearJob {
   LinearFormat format;
   int64_t N;
@@ -85,10 +87,12 @@ struct LinearJob {
   ConstRows x;
   const uint32_t* panels;
   /// [tile][step][values][rows of the tile], values of 32 bits: one float in f32, two in bf16, a
-  /// pair of bfloat16 in bf16_dot, two pairs of int16 in int8 (inputs 0 2 and 1 3), four magnitudes
-  /// and four int8 in signs, four uint8 in vnni.
+  /// pair of bfloat16 in bf16_dot, two pairs of int16 in int8 (inputs 0 2 and 1 3), four int8 in
+  /// bytes, four uint8 in vnni.
   void* packed_x;
-  /// In int8, signs and vnni: rows as quantize_rows made them, and the scales and sums of the
+  /// In bytes: [N][pack_units_per_tile()] what packed x lacks.
+  LinearLeftOut* left_out;
+  /// In int8, bytes and vnni: rows as quantize_rows made them, and the scales and sums of the
   /// outputs.
   const int8_t* quantized_x;
   const float* x_scales;
@@ -138,8 +142,10 @@ void linear_many_bf16_dot(const LinearJob& job, int64_t first_tile, int64_t end_
 }  // namespace avx512
 
 namespace avx2 {
-void linear_pack_signs(const LinearJob& job, int64_t begin, int64_t end);
-void linear_few_signs(const LinearJob& job, int64_t begin, int64_t end);
+void linear_pack_bytes(const LinearJob& job, int64_t begin, int64_t end);
+void linear_few_bytes(const LinearJob& job, int64_t begin, int64_t end);
+void linear_many_bytes(const LinearJob& job, int64_t first_tile, int64_t end_tile,
+                       int64_t first_panel, int64_t end_panel, float* block);
 }  // namespace avx2
 
 /// The same for vnni.

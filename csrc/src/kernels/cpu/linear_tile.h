@@ -16,6 +16,7 @@
 //   broadcast(x, rows)   one x value as factor; where a turn takes two, the other is `rows` further
 //   multiply_add(sum, w, x)
 //   pack_row(job, row, begin, count, to)   x values of steps begin ... begin + count - 1 of a row
+//   mend(job, row, rows, panel, sums)   optional: completes the sums of a tile
 //   kStepWords           words of a step of what weights() reads
 //   Unpacked             the Format of panels that were unpacked for many rows by
 //   unpack(p, steps, to); void where they are read as they lie
@@ -160,6 +161,15 @@ void finish_tile(const LinearJob& job, int64_t first_row, int64_t rows, int64_t 
                  const float* sums);
 
 template <typename Format>
+[[gnu::always_inline]] inline void finish(const LinearJob& job, int64_t first_row, int64_t rows,
+                                          int64_t panel, float* sums) {
+  if constexpr (requires { Format::mend(job, first_row, rows, panel, nullptr); }) {
+    Format::mend(job, first_row, rows, panel, reinterpret_cast<int32_t*>(sums));
+  }
+  finish_tile(job, first_row, rows, panel, sums);
+}
+
+template <typename Format>
 const void* packed_tile(const LinearJob& job, int64_t tile) {
   return static_cast<const typename Format::X*>(job.packed_x) +
          job.first_row(tile) * job.steps * Format::kValues;
@@ -229,7 +239,7 @@ void stream_panels(const LinearJob& job, int64_t begin, int64_t end) {
     for (int64_t s = 0; s < streams; ++s) fetch_ends(job, panel + s * distance, rows);
     tile(w, x, job.steps, false, sums, {ahead, kLineBytes});
     for (int64_t s = 0; s < streams; ++s) {
-      finish_tile(job, 0, rows, panel + s * distance, sums + s * kTileFloats);
+      finish<Format>(job, 0, rows, panel + s * distance, sums + s * kTileFloats);
     }
   };
   const int64_t streams = streams_of_tile(static_cast<int>(rows));
@@ -268,7 +278,7 @@ void reread_panels(const LinearJob& job, int64_t begin, int64_t end) {
         float* const tile_sums = sums + tile * kTileFloats;
         tile_function<Format, false>(rows)(w, x, steps, step > 0, tile_sums, {ahead, stride});
         ahead += passes_of_tile(rows, Format::kParts) * stride * steps;
-        if (step + steps == job.steps) finish_tile(job, row, rows, panel, tile_sums);
+        if (step + steps == job.steps) finish<Format>(job, row, rows, panel, tile_sums);
       }
     }
   }
@@ -348,7 +358,7 @@ void multiply_block(const LinearJob& job, const LinearBlock& block, float* memor
       const auto* x = static_cast<const typename Format::X*>(packed_tile<Format>(job, tile)) +
                       block.step * rows * Format::kValues;
       function_for(rows)(w, x, steps, block.step > 0, sums, {ahead, ahead_stride});
-      if (block.step_end == job.steps) finish_tile(job, row, rows, panel, sums);
+      if (block.step_end == job.steps) finish<Format>(job, row, rows, panel, sums);
       ahead += ahead_stride * steps * (passes / tiles);
       sums += kTileFloats;
     }
