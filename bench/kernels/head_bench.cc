@@ -86,7 +86,7 @@ void bench_head(const Twin& twin, const HeadShape& shape, DType dtype, bool keep
     Step step(shape.num_requests, shape.num_beams, shape.vocab, mode, {});
     std::vector<float> x(static_cast<size_t>(N * shape.inputs));
     std::vector<float> bias(static_cast<size_t>(shape.vocab), 0.5f);
-    fill_random(x, 1.0f);
+    fill_normal(x, 1.0f);
     const LinearArgs args{.x = {x.data(), DType::f32, {N, shape.inputs}},
                           .w = &w,
                           .bias = {bias.data(), DType::f32, {shape.vocab}},

@@ -16,7 +16,7 @@ Matrices::Matrices(std::span<const LinearShape> shapes, DType dtype, int64_t max
     largest = std::max(largest, shape.inputs * shape.outputs);
   }
   x_.resize(static_cast<size_t>(max_rows * inputs));
-  fill_random(x_, 1.0f);
+  fill_normal(x_, 1.0f);
   y_.resize(static_cast<size_t>(max_rows * outputs));
   bias_.assign(static_cast<size_t>(outputs), 0.5f);
   std::vector<float> weights(static_cast<size_t>(largest));

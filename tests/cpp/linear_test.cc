@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/memory.h"
@@ -204,6 +205,42 @@ TEST(LinearInt8, every_instruction_gives_the_same_bits) {
             ASSERT_TRUE(same_bits(with, expected)) << describe(N, I, O, isa, threads);
             ASSERT_TRUE(same_bits(without, expected)) << describe(N, I, O, isa, threads);
           }
+        }
+      }
+    }
+  }
+}
+
+// Products of bytes leave out what would not fit, by how numbers are spread over a row.
+TEST(LinearInt8, numbers_of_any_spread_give_the_same_bits) {
+  using Spread = float (*)(float, int64_t);  // of a number in (-1, 1) at a place of its row
+  const Spread spreads[] = {
+      [](float v, int64_t) { return v; },
+      [](float v, int64_t) { return v * v * v * v * v; },
+      [](float v, int64_t) { return std::copysign(1.0f, v); },
+      [](float v, int64_t i) { return i % 2 == 0 ? 1.0f : -std::fabs(v); },
+      // Around the most that fits: 64 + 64, and two of 32 more.
+      [](float v, int64_t i) { return i == 0 ? 1.0f : (63.0f + (v > 0 ? 2.0f : 0.0f)) / 127.0f; },
+      [](float v, int64_t i) { return i == 0 ? 1.0f : -(31.0f + (v > 0 ? 2.0f : 0.0f)) / 127.0f; },
+      // Four and more to a step, and places where none is.
+      [](float v, int64_t i) { return i / 40 % 3 == 0 ? 1.0f : v * 0.01f; },
+  };
+  for (const auto& [I, O] : {std::pair<int64_t, int64_t>{3, 70}, {9, 5}, {770, 100}, {2310, 33}}) {
+    const PackedMatrix w = packed(DType::i8, Matrix(O, I, 1));
+    for (const Spread spread : spreads) {
+      for (const int64_t N : {1, 4, 5, 13, 55}) {
+        Matrix x(N, I, 2);
+        for (int64_t n = 0; n < N; ++n) {
+          for (int64_t i = 0; i < I; ++i) x.begin(n)[i] = spread(std::tanh(x.begin(n)[i]), i);
+        }
+        Matrix expected(N, O, 3);
+        Context portable = context_of(CpuIsa::portable, 1);
+        linear(portable, {.x = x.view(), .w = &w, .y = expected.view()});
+        for (const CpuIsa isa : instruction_sets()) {
+          Matrix y(N, O, 4);
+          Context ctx = context_without_dots(isa, 3);
+          linear(ctx, {.x = x.view(), .w = &w, .y = y.view()});
+          ASSERT_TRUE(same_bits(y, expected)) << describe(N, I, O, isa, 3);
         }
       }
     }

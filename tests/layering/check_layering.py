@@ -50,7 +50,7 @@ MACHINE_FOLDERS = (
     "csrc/src/base/",
     "csrc/src/kernels/cpu/simd/",
     "csrc/src/kernels/cpu/linear_avx512_bf16.cc",  # twins written for single instructions
-    "csrc/src/kernels/cpu/linear_avx2_signs.cc",
+    "csrc/src/kernels/cpu/linear_avx2_bytes.cc",
     "csrc/src/kernels/cpu/linear_vnni.cc",
     "csrc/include/fuseq/c_api.h",
     "bench/",

@@ -57,7 +57,7 @@ Kernels pick([[maybe_unused]] const Context::Impl& impl,
     }
     return {cpu::avx2::linear_pack_vnni, cpu::avx2::linear_few_vnni, cpu::avx2::linear_many_vnni};
   }
-  if (format == cpu::LinearFormat::bytes) {
+  if (format == cpu::LinearFormat::bytes2 || format == cpu::LinearFormat::bytes4) {
     return {cpu::avx2::linear_pack_bytes, cpu::avx2::linear_few_bytes,
             cpu::avx2::linear_many_bytes};
   }
@@ -70,11 +70,16 @@ Kernels pick([[maybe_unused]] const Context::Impl& impl,
           FUSEQ_PICK(impl.isa, linear_many)};
 }
 
-cpu::LinearFormat format_of(const Context::Impl& impl, DType dtype) {
+cpu::LinearFormat format_of(const Context::Impl& impl, const PackedMatrix& w, int64_t rows) {
   using cpu::LinearFormat;
+  const DType dtype = w.dtype();
   if (dtype == DType::i8) {
     if (impl.has_vnni) return LinearFormat::vnni;
-    return impl.isa == CpuIsa::avx2 ? LinearFormat::bytes : LinearFormat::int8;
+    if (impl.isa != CpuIsa::avx2) return LinearFormat::int8;
+    // What is made narrower mostly comes from an activation, after which most numbers are small, so
+    // that little is left out.
+    return rows >= cpu::kLinearBytes4Rows && w.inputs() > w.outputs() ? LinearFormat::bytes4
+                                                                      : LinearFormat::bytes2;
   }
   if (dtype == DType::bf16) return impl.has_bf16_dot ? LinearFormat::bf16_dot : LinearFormat::bf16;
   return LinearFormat::f32;
@@ -152,7 +157,7 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::Lin
     job.packed_x = const_cast<float*>(job.x.data);  // one row is packed as it lies
   } else {
     job.packed_x = impl.arena.take<uint32_t>(job.packed_size()).data();
-    if (job.format == cpu::LinearFormat::bytes) {
+    if (job.format == cpu::LinearFormat::bytes2 || job.format == cpu::LinearFormat::bytes4) {
       job.left_out = impl.arena.take<cpu::LinearLeftOut>(job.N * job.pack_units_per_tile()).data();
     }
     const int64_t units = job.num_tiles * job.pack_units_per_tile();
@@ -213,7 +218,7 @@ void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::Linea
   for (int64_t pass = 0; pass < passes; ++pass) {
     const Arena::Scope scope(impl.arena);
     const int64_t row = N * pass / passes;
-    cpu::LinearJob job{.format = format_of(impl, args.w->dtype()),
+    cpu::LinearJob job{.format = format_of(impl, *args.w, N),
                        .N = N * (pass + 1) / passes - row,
                        .I = args.w->inputs(),
                        .O = args.w->outputs(),

@@ -16,7 +16,9 @@ struct F32 {
   using Number = float;
   using Unpacked = void;
   static constexpr int64_t kStepWords = kLinearPanel;
+  static constexpr int kSteps = 1;
   static constexpr int kParts = 1;
+  static constexpr int kOthers = 1;
   static constexpr int kValues = 1;
   static constexpr bool kPlain = true;  // x is packed as it is
 
@@ -37,7 +39,9 @@ struct Bf16 {
   using Number = float;
   using Unpacked = void;
   static constexpr int64_t kStepWords = kLinearPanel;
+  static constexpr int kSteps = 1;
   static constexpr int kParts = 2;
+  static constexpr int kOthers = 2;
   static constexpr int kValues = 2;
   static constexpr bool kPlain = false;
 

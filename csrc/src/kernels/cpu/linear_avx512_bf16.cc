@@ -16,7 +16,9 @@ struct Bf16Dot {
   using Number = float;
   using Unpacked = void;
   static constexpr int64_t kStepWords = kLinearPanel;
+  static constexpr int kSteps = 1;
   static constexpr int kParts = 1;
+  static constexpr int kOthers = 1;
   static constexpr int kValues = 1;
   static constexpr bool kPlain = false;
 

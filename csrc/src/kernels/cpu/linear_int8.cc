@@ -17,7 +17,9 @@ struct Int16 {
   using Sum = i32x16;
   using Number = int32_t;
   static constexpr int64_t kStepWords = 2 * kLinearPanel;
+  static constexpr int kSteps = 1;
   static constexpr int kParts = 2;
+  static constexpr int kOthers = 2;
   static constexpr int kValues = 2;
 
   template <int kPart>
@@ -39,7 +41,9 @@ struct Int8 {
   using Number = int32_t;
   using Unpacked = Int16;
   static constexpr int64_t kStepWords = kLinearPanel;
+  static constexpr int kSteps = 1;
   static constexpr int kParts = 2;
+  static constexpr int kOthers = 2;
   static constexpr int kValues = 2;
   static constexpr bool kPlain = false;
 

@@ -7,12 +7,14 @@
 // results do not depend on them.
 //
 // A Format says what a word of a panel is:
+//   kSteps               steps that are multiplied together: 1, or 2 where kParts is 1
 //   kParts               turns in which the words of a step are multiplied
+//   kOthers              what factors take of the registers, in rows of sums
 //   kValues              packed x values per step and row, the first ones of all rows first
 //   X                    type of a packed x value
 //   Sum, Number          16 sums, and the type of one: float, or int32_t, whose bits are then kept
 //                        where the floats of a tile are
-//   weights<part>(p)     16 words as factors
+//   weights<part>(p)     16 words as factors; weights(p, q) of both steps where kSteps is 2
 //   broadcast(x, rows)   one x value as factor; where a turn takes two, the other is `rows` further
 //   multiply_add(sum, w, x)
 //   pack_row(job, row, begin, count, to)   x values of steps begin ... begin + count - 1 of a row
@@ -35,10 +37,11 @@ inline constexpr int64_t kTileFloats = kLinearMaxTileRows * kLinearPanel;
 inline constexpr int kVectors = kVectorRegisters / kRegistersPerVector;
 
 /// Vectors of a panel that a tile of M rows does at once. Registers allow 12 x 32 sums with
-/// AVX-512, but 6 x 16 with AVX2: from 4 rows on it does a panel in two halves. Widening bfloat16
-/// (two parts) takes registers too.
-constexpr int vectors_of_tile(int M, int parts) {
-  return kVectors >= 32 || (kVectors >= 8 && M + parts <= 4) ? 2 : 1;
+/// AVX-512, but 6 x 16 with AVX2: from 4 rows on, or fewer where factors take registers too, it
+/// does a panel in two halves.
+template <typename Format>
+constexpr int vectors_of_tile(int64_t M) {
+  return kVectors >= 32 || (kVectors >= 8 && M + Format::kOthers <= 4) ? 2 : 1;
 }
 
 /// Panels far apart that are walked at once: few rows need them to have enough sums and memory
@@ -48,13 +51,21 @@ constexpr int streams_of_tile(int M) {
 }
 
 /// Whether arithmetic fills the reorder window, so that the stream of weights needs hints.
-constexpr bool needs_hints(int M, int parts) {
-  return M >= 4 || parts == 2;
+template <typename Format>
+constexpr bool needs_hints(int64_t M) {
+  return M + Format::kOthers > 4 || Format::kParts == 2;
 }
 
 /// How often a tile of M rows passes over a panel.
-constexpr int64_t passes_of_tile(int64_t M, int parts) {
-  return 2 / vectors_of_tile(static_cast<int>(M), parts);
+template <typename Format>
+constexpr int64_t passes_of_tile(int64_t M) {
+  return 2 / vectors_of_tile<Format>(M);
+}
+
+/// Steps that packed x has room for.
+template <typename Format>
+constexpr int64_t packed_steps(int64_t steps) {
+  return (steps + Format::kSteps - 1) / Format::kSteps * Format::kSteps;
 }
 
 /// Where the weights lie that come next, and how many bytes of them to fetch with each step of each
@@ -68,7 +79,7 @@ struct Ahead {
 template <typename Format, int M, int S>
 void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps, bool resume,
                    float* sums, Ahead ahead) {
-  constexpr int V = vectors_of_tile(M, Format::kParts);
+  constexpr int V = vectors_of_tile<Format>(M);
   const auto* const x_begin = static_cast<const typename Format::X*>(packed_x);
   auto* const numbers = reinterpret_cast<typename Format::Number*>(sums);
   for (int half = 0; half < 2; half += V) {
@@ -94,14 +105,20 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
       next[s] =
           ahead.data + half * steps * ahead.stride + (w[s] - w[0]) * int64_t{sizeof(uint32_t)};
     }
-    for (int64_t step = 0; step < steps; ++step) {
+    // `second`: words from a step to the one that is multiplied with it.
+    const auto turn = [&](int64_t second) __attribute__((always_inline)) {
       const auto part = [&]<int kPart>() __attribute__((always_inline)) {
         typename Format::Weights factor[S][V];
 #pragma GCC unroll 2
         for (int s = 0; s < S; ++s) {
 #pragma GCC unroll 2
           for (int v = 0; v < V; ++v) {
-            factor[s][v] = Format::template weights<kPart>(weights[s] + v * 16);
+            const uint32_t* const p = weights[s] + v * 16;
+            if constexpr (Format::kSteps == 2) {
+              factor[s][v] = Format::weights(p, p + second);
+            } else {
+              factor[s][v] = Format::template weights<kPart>(p);
+            }
           }
         }
 #pragma GCC unroll 12
@@ -115,20 +132,26 @@ void multiply_tile(const uint32_t* const* w, const void* packed_x, int64_t steps
             }
           }
         }
-        x += M * Format::kValues / Format::kParts;
+        x += M * Format::kValues * Format::kSteps / Format::kParts;
       };
       part.template operator()<0>();
       if constexpr (Format::kParts == 2) part.template operator()<1>();
 #pragma GCC unroll 2
       for (int s = 0; s < S; ++s) {
-        weights[s] += Format::kStepWords;
-        if constexpr (needs_hints(M, Format::kParts)) {
+        weights[s] += Format::kStepWords * Format::kSteps;
+        if constexpr (needs_hints<Format>(M)) {
 #pragma GCC unroll 2
-          for (int v = 0; v < V; ++v) __builtin_prefetch(next[s] + v * 64);
-          next[s] += ahead.stride;
+          for (int i = 0; i < Format::kSteps; ++i) {
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) __builtin_prefetch(next[s] + v * 64);
+            next[s] += ahead.stride;
+          }
         }
       }
-    }
+    };
+    int64_t step = 0;
+    for (; step + Format::kSteps <= steps; step += Format::kSteps) turn(Format::kStepWords);
+    if (Format::kSteps == 2 && step < steps) turn(0);  // the second x are zeros
 #pragma GCC unroll 2
     for (int s = 0; s < S; ++s) {
 #pragma GCC unroll 12
@@ -172,7 +195,7 @@ template <typename Format>
 template <typename Format>
 const void* packed_tile(const LinearJob& job, int64_t tile) {
   return static_cast<const typename Format::X*>(job.packed_x) +
-         job.first_row(tile) * job.steps * Format::kValues;
+         job.first_row(tile) * packed_steps<Format>(job.steps) * Format::kValues;
 }
 
 [[gnu::always_inline]] inline const uint32_t* panel_words(const LinearJob& job, int64_t panel) {
@@ -206,7 +229,8 @@ void pack_units(const LinearJob& job, int64_t begin, int64_t end) {
     const int64_t steps = kLinearPackSteps < job.steps - step ? kLinearPackSteps : job.steps - step;
     const int64_t row = job.first_row(tile);
     const int64_t rows = job.first_row(tile + 1) - row;
-    X* to = static_cast<X*>(job.packed_x) + (row * job.steps + step * rows) * Format::kValues;
+    X* to = static_cast<X*>(job.packed_x) +
+            (row * packed_steps<Format>(job.steps) + step * rows) * Format::kValues;
     const void* from = values;
     int64_t from_stride = kLinearPackSteps * Format::kValues;
     if constexpr (Format::kPlain) {
@@ -217,8 +241,9 @@ void pack_units(const LinearJob& job, int64_t begin, int64_t end) {
         Format::pack_row(job, row + m, step, steps, values[m]);
       }
     }
-    transpose_words(static_cast<const word*>(from), from_stride, rows, steps * Format::kValues,
-                    reinterpret_cast<word*>(to), rows);
+    transpose_words(static_cast<const word*>(from), from_stride, rows,
+                    packed_steps<Format>(steps) * Format::kValues, reinterpret_cast<word*>(to),
+                    rows);
   }
 }
 
@@ -261,7 +286,7 @@ void reread_panels(const LinearJob& job, int64_t begin, int64_t end) {
   alignas(64) float sums[kLinearFewTiles * kTileFloats];
   int64_t passes = 0;
   for (int64_t tile = 0; tile < job.num_tiles; ++tile) {
-    passes += passes_of_tile(job.first_row(tile + 1) - job.first_row(tile), Format::kParts);
+    passes += passes_of_tile<Format>(job.first_row(tile + 1) - job.first_row(tile));
   }
   const int64_t stride = (kLineBytes + passes - 1) / passes;
   for (int64_t panel = begin; panel < end; ++panel) {
@@ -277,7 +302,7 @@ void reread_panels(const LinearJob& job, int64_t begin, int64_t end) {
                         step * rows * Format::kValues;
         float* const tile_sums = sums + tile * kTileFloats;
         tile_function<Format, false>(rows)(w, x, steps, step > 0, tile_sums, {ahead, stride});
-        ahead += passes_of_tile(rows, Format::kParts) * stride * steps;
+        ahead += passes_of_tile<Format>(rows) * stride * steps;
         if (step + steps == job.steps) finish<Format>(job, row, rows, panel, tile_sums);
       }
     }
@@ -286,7 +311,7 @@ void reread_panels(const LinearJob& job, int64_t begin, int64_t end) {
 
 template <typename Format>
 void multiply_few(const LinearJob& job, int64_t begin, int64_t end) {
-  if (job.num_tiles == 1 && passes_of_tile(job.N, Format::kParts) == 1) {
+  if (job.num_tiles == 1 && passes_of_tile<Format>(job.N) == 1) {
     stream_panels<Format>(job, begin, end);
   } else {
     reread_panels<Format>(job, begin, end);
@@ -350,7 +375,7 @@ void multiply_block(const LinearJob& job, const LinearBlock& block, float* memor
                                ? words + job.steps * kLinearPanel
                                : panel_words(job, block.panels) + block.step_end * kLinearPanel;
     const char* ahead = reinterpret_cast<const char*>(next);
-    const int64_t passes = tiles * passes_of_tile(job.first_row(1), Format::kParts);
+    const int64_t passes = tiles * passes_of_tile<Format>(job.first_row(1));
     const int64_t ahead_stride = (kLineBytes + passes - 1) / passes;
     for (int64_t tile = block.tiles; tile < block.tiles_end; ++tile) {
       const int64_t row = job.first_row(tile);
@@ -369,10 +394,14 @@ void multiply_block(const LinearJob& job, const LinearBlock& block, float* memor
 template <typename Format>
 void multiply_many(const LinearJob& job, int64_t first_tile, int64_t end_tile, int64_t first_panel,
                    int64_t end_panel, float* memory) {
+  constexpr int64_t kSteps = Format::kSteps;
+  const int64_t turns = (job.steps + kSteps - 1) / kSteps;
   each_piece(first_tile, end_tile, kLinearBlockTiles, [&](int64_t tiles, int64_t tiles_end) {
     each_piece(first_panel, end_panel, kLinearBlockPanels, [&](int64_t panels, int64_t panels_end) {
-      each_piece(0, job.steps, kBlockSteps<Format>, [&](int64_t step, int64_t step_end) {
-        multiply_block<Format>(job, {tiles, tiles_end, panels, panels_end, step, step_end}, memory);
+      each_piece(0, turns, kBlockSteps<Format> / kSteps, [&](int64_t turn, int64_t turn_end) {
+        const int64_t step_end = turn_end == turns ? job.steps : turn_end * kSteps;
+        multiply_block<Format>(job, {tiles, tiles_end, panels, panels_end, turn * kSteps, step_end},
+                               memory);
       });
     });
   });

@@ -18,7 +18,9 @@ struct Vnni {
   using Number = int32_t;
   using Unpacked = void;
   static constexpr int64_t kStepWords = kLinearPanel;
+  static constexpr int kSteps = 1;
   static constexpr int kParts = 1;
+  static constexpr int kOthers = 1;
   static constexpr int kValues = 1;
   static constexpr bool kPlain = false;
 
