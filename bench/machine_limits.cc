@@ -178,15 +178,20 @@ template <typename MultiplyAdd>
   return _mm256_cvtss_f32(_mm256_castsi256_ps(total));
 }
 
-/// Pairs of int16, products and sums in groups of six: the fastest of the orders tried on Zen 3, by
-/// 5 % over one after the other.
+/// Products of bytes, summed by twos in int16, then by twos in int32. In groups of six, which do
+/// not wait for each other.
 constexpr int kGroup = 6;
-constexpr int kPairProducts = 16;
+constexpr int kByteProducts = 32;
 
-[[gnu::target("avx2"), gnu::always_inline]] inline __m256i multiply_pairs(__m256i a, __m256i b) {
-  __m256i product;
-  __asm__ volatile("vpmaddwd %2, %1, %0" : "=x"(product) : "x"(a), "x"(b));
-  return product;
+[[gnu::target("avx2"), gnu::always_inline]] inline __m256i multiply_bytes(__m256i a, __m256i b) {
+  __m256i products;
+  __asm__ volatile("vpmaddubsw %2, %1, %0" : "=x"(products) : "x"(a), "x"(b));
+  return products;
+}
+[[gnu::target("avx2"), gnu::always_inline]] inline __m256i add_pairs(__m256i products,
+                                                                     __m256i ones) {
+  __asm__ volatile("vpmaddwd %1, %0, %0" : "+x"(products) : "x"(ones));
+  return products;
 }
 [[gnu::target("avx2"), gnu::always_inline]] inline __m256i add_int32(__m256i sum, __m256i product) {
   __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(product));
@@ -196,11 +201,14 @@ constexpr int kPairProducts = 16;
 [[gnu::target("avx2")]] float multiply_int8_avx2() {
   __m256i sums[kGroup];
   const __m256i factors = _mm256_set1_epi32(kFactors);
+  const __m256i ones = _mm256_set1_epi16(1);
   for (__m256i& sum : sums) sum = factors;
   for (int64_t i = 0; i < kRounds; ++i) {
     __m256i products[kGroup];
 #pragma GCC unroll 6
-    for (__m256i& product : products) product = multiply_pairs(factors, factors);
+    for (__m256i& product : products) product = multiply_bytes(factors, factors);
+#pragma GCC unroll 6
+    for (__m256i& product : products) product = add_pairs(product, ones);
 #pragma GCC unroll 6
     for (int k = 0; k < kGroup; ++k) sums[k] = add_int32(sums[k], products[k]);
   }
@@ -273,7 +281,8 @@ Multiply pick_multiply(DType dtype) {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     if (dtype != DType::i8) return with_avx2<FmaAvx2>("vfmadd231ps ymm");
     if (dot.avx_vnni) return with_avx2<VnniAvx2>("vpdpbusd ymm");
-    return {"vpmaddwd + vpaddd ymm", multiply_int8_avx2, 2.0 * kPairProducts * kGroup * kRounds};
+    return {"vpmaddubsw + vpmaddwd + vpaddd ymm", multiply_int8_avx2,
+            2.0 * kByteProducts * kGroup * kRounds};
   }
 #endif
   if (dtype == DType::i8) return {"plain int32", multiply_plain<uint32_t>, 2.0 * kSums * kRounds};

@@ -33,7 +33,7 @@ class ReadBuffer {
 /// the best instruction of this CPU that computes what a product of the dtype (float32, bfloat16 or
 /// int8) computes.
 [[nodiscard]] double multiply_add_peak(DType dtype, int threads);
-/// That instruction; on AVX2 int8 takes two.
+/// That instruction; on AVX2 int8 takes three.
 [[nodiscard]] std::string_view multiply_add_instruction(DType dtype);
 
 /// multiply_add_peak of float32, measured once for each number of threads.
