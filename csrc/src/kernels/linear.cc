@@ -57,7 +57,7 @@ Kernels pick([[maybe_unused]] const Context::Impl& impl,
     }
     return {cpu::avx2::linear_pack_vnni, cpu::avx2::linear_few_vnni, cpu::avx2::linear_many_vnni};
   }
-  if (format == cpu::LinearFormat::bytes2 || format == cpu::LinearFormat::bytes4) {
+  if (cpu::linear_leaves_out(format)) {
     return {cpu::avx2::linear_pack_bytes, cpu::avx2::linear_few_bytes,
             cpu::avx2::linear_many_bytes};
   }
@@ -157,7 +157,7 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::Lin
     job.packed_x = const_cast<float*>(job.x.data);  // one row is packed as it lies
   } else {
     job.packed_x = impl.arena.take<uint32_t>(job.packed_size()).data();
-    if (job.format == cpu::LinearFormat::bytes2 || job.format == cpu::LinearFormat::bytes4) {
+    if (cpu::linear_leaves_out(job.format)) {
       job.left_out = impl.arena.take<cpu::LinearLeftOut>(job.N * job.pack_units_per_tile()).data();
     }
     const int64_t units = job.num_tiles * job.pack_units_per_tile();

@@ -27,6 +27,11 @@ enum class LinearFormat : uint8_t {
   return format == LinearFormat::bf16 || format == LinearFormat::int8 ? 2 : 1;
 }
 
+/// Whether packed x may lack a part of x, which `left_out` has.
+[[nodiscard]] constexpr bool linear_leaves_out(LinearFormat format) {
+  return format == LinearFormat::bytes2 || format == LinearFormat::bytes4;
+}
+
 /// Rows from which on bytes4 may pay: before, the stream of weights is the limit, which stops while
 /// what was left out is multiplied.
 inline constexpr int64_t kLinearBytes4Rows = 5;

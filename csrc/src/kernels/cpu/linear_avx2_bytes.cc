@@ -59,7 +59,6 @@ struct Factors;
 
 template <>
 struct Factors<2> {
-  using Value = __m256i;
   struct Weights {
     __m256i lo, hi;
   };
@@ -156,6 +155,7 @@ struct Bytes : Factors<kSum> {
 
  private:
   static_assert(kLinearPackSteps <= 256);  // steps are bytes
+  static_assert(kLinearPackSteps % kSteps == 0 && kFewBlockSteps % kSteps == 0);
 
   /// Puts what there is of eight steps on the list.
   [[gnu::always_inline]] static void leave_out(LinearLeftOut::List& list, int64_t step,
