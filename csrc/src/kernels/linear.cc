@@ -30,6 +30,10 @@ constexpr int64_t kPanelsPerThread = 4;
 /// Panels that a thread which has nothing left takes at a time: packed rows pass over two at least.
 constexpr int64_t kPanelsPerPiece = 2;
 
+/// Packed rows may lack one of so many steps: multiplying what was left out takes as long then as
+/// what products of bytes save.
+constexpr int64_t kStepsPerLeftOut = 5;
+
 /// Rows whose lists and sums one thread joins.
 constexpr int64_t kRowsPerJoin = 4;
 
@@ -75,7 +79,7 @@ cpu::LinearFormat format_of(const Context::Impl& impl, const PackedMatrix& w, in
   const DType dtype = w.dtype();
   if (dtype == DType::i8) {
     if (impl.has_vnni) return LinearFormat::vnni;
-    if (impl.isa != CpuIsa::avx2) return LinearFormat::int8;
+    if (impl.isa != CpuIsa::avx2 || rows < cpu::kLinearBytes2Rows) return LinearFormat::int8;
     // What is made narrower mostly comes from an activation, after which most numbers are small, so
     // that little is left out.
     return rows >= cpu::kLinearBytes4Rows && w.inputs() > w.outputs() ? LinearFormat::bytes4
@@ -138,11 +142,43 @@ void quantize(Context::Impl& impl, const cpu::QuantizeRows& rows, int64_t N) {
                          [&](int64_t begin, int64_t end) { kernel(rows, begin, end); });
 }
 
+void pack_once(Context::Impl& impl, const cpu::LinearJob& job) {
+  const auto pack = pick(impl, job.format).pack;
+  const int64_t units = job.num_tiles * job.pack_units_per_tile();
+  const int64_t unit_size = std::max<int64_t>(1, job.packed_size() / units);
+  impl.team.parallel_for(units, std::max<int64_t>(1, kPackedPerThread / unit_size),
+                         [&](int64_t begin, int64_t end) { pack(job, begin, end); });
+}
+
+/// Packs x in memory of the arena. Where its format would leave out too much, it becomes one that
+/// leaves out less.
+void pack_rows(Context::Impl& impl, cpu::LinearJob& job) {
+  using cpu::LinearFormat;
+  if (!cpu::linear_leaves_out(job.format)) {
+    job.packed_x = impl.arena.take<uint32_t>(job.packed_size()).data();
+    pack_once(impl, job);
+    return;
+  }
+  cpu::LinearJob largest = job;
+  largest.format = LinearFormat::int8;
+  job.packed_x = impl.arena.take<uint32_t>(largest.packed_size()).data();
+  job.left_out = impl.arena.take<cpu::LinearLeftOut>(job.N * job.pack_units_per_tile()).data();
+  int64_t num_left_out = 0;
+  job.num_left_out = &num_left_out;
+  pack_once(impl, job);
+  while (cpu::linear_leaves_out(job.format) &&
+         num_left_out * kStepsPerLeftOut > job.N * job.steps) {
+    num_left_out = 0;
+    job.format = job.format == LinearFormat::bytes4 ? LinearFormat::bytes2 : LinearFormat::int8;
+    pack_once(impl, job);
+  }
+  job.num_left_out = nullptr;
+}
+
 /// One pass over at most kRowsPerPass rows. `lists` has one of each thread where the best outputs
 /// are wanted.
 void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::LinearBest> lists) {
   const Arena::Scope scope(impl.arena);
-  const Kernels kernels = pick(impl, job.format);
   const int64_t tile_rows = cpu::linear_tile_rows(impl.isa);
   const int64_t panels = panels_of(job.O);
   job.num_tiles = (job.N + tile_rows - 1) / tile_rows;
@@ -156,15 +192,9 @@ void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::Lin
   if (job.N == 1 && job.format == cpu::LinearFormat::f32) {
     job.packed_x = const_cast<float*>(job.x.data);  // one row is packed as it lies
   } else {
-    job.packed_x = impl.arena.take<uint32_t>(job.packed_size()).data();
-    if (cpu::linear_leaves_out(job.format)) {
-      job.left_out = impl.arena.take<cpu::LinearLeftOut>(job.N * job.pack_units_per_tile()).data();
-    }
-    const int64_t units = job.num_tiles * job.pack_units_per_tile();
-    const int64_t unit_size = std::max<int64_t>(1, job.packed_size() / units);
-    impl.team.parallel_for(units, std::max<int64_t>(1, kPackedPerThread / unit_size),
-                           [&](int64_t begin, int64_t end) { kernels.pack(job, begin, end); });
+    pack_rows(impl, job);
   }
+  const Kernels kernels = pick(impl, job.format);
 
   const auto job_of = [&](int thread) {
     cpu::LinearJob one = job;
@@ -228,6 +258,7 @@ void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::Linea
                        .panels = static_cast<const uint32_t*>(args.w->data()),
                        .packed_x = nullptr,
                        .left_out = nullptr,
+                       .num_left_out = nullptr,
                        .quantized_x = nullptr,
                        .x_scales = nullptr,
                        .w_scales = args.w->scales(),

@@ -32,8 +32,9 @@ enum class LinearFormat : uint8_t {
   return format == LinearFormat::bytes2 || format == LinearFormat::bytes4;
 }
 
-/// Rows from which on bytes4 may pay: before, the stream of weights is the limit, which stops while
-/// what was left out is multiplied.
+/// Rows from which on the products of bytes pay: before, the stream of weights is the limit, which
+/// stops while what was left out is multiplied.
+inline constexpr int64_t kLinearBytes2Rows = 4;
 inline constexpr int64_t kLinearBytes4Rows = 5;
 
 /// Outputs of a panel.
@@ -107,8 +108,10 @@ struct LinearJob {
   /// pair of bfloat16 in bf16_dot, two pairs of int16 in int8 (inputs 0 2 and 1 3), four int8 in
   /// bytes2 and bytes4, where steps are even in number, four uint8 in vnni.
   void* packed_x;
-  /// In bytes2 and bytes4: [N][pack_units_per_tile()] what packed x lacks.
+  /// In bytes2 and bytes4: [N][pack_units_per_tile()] what packed x lacks, and the number of
+  /// entries of all lists, to which each thread adds.
   LinearLeftOut* left_out;
+  int64_t* num_left_out;
   /// In int8, bytes2, bytes4 and vnni: rows as quantize_rows made them, and the scales and sums of
   /// the outputs.
   const int8_t* quantized_x;

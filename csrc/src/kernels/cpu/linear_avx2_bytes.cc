@@ -143,6 +143,8 @@ struct Bytes : Factors<kSum> {
     _mm256_store_si256(reinterpret_cast<__m256i*>(parts), sum);
     left_out.excess = 0;
     for (const int32_t part : parts) left_out.excess += 128 * part;
+    const int64_t entries = left_out.positive.count + left_out.negative.count;
+    __atomic_fetch_add(job.num_left_out, entries, __ATOMIC_RELAXED);
   }
 
   /// Takes off what 128 added to the sums, and adds the products of what packed x lacks.
