@@ -55,7 +55,7 @@ void soften(const AttentionRows& args, Line& line, float* scores, float* out, in
   }
   const float new_max = reduce_max(largest);
   if (new_max > line.max) {
-    const f32x16 shrink = exp(splat(line.max) - splat(new_max));
+    const f32x16 shrink = exp_of_small(splat(line.max) - splat(new_max));
     line.sum = line.sum * shrink;
     int64_t e = 0;
     for (; e + 16 <= args.E; e += 16) store(out + e, load(out + e) * shrink);
@@ -66,7 +66,7 @@ void soften(const AttentionRows& args, Line& line, float* scores, float* out, in
   f32x16 sum = line.sum;
   for (int64_t block = first_block; block < end; block += kKeyBlock) {
     float* const at = scores + (block - chunk);
-    const f32x16 weight = exp(load(at) - top);
+    const f32x16 weight = exp_of_small(load(at) - top);
     store(at, weight);
     sum = sum + weight;
   }

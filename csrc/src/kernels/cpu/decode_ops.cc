@@ -49,7 +49,7 @@ void row_blocks(const float* x, int64_t count, float* maxima, float* sums) {
       const f32x16 part = load_part(x + i + k, n);
       v[k / kLanes] = n == kLanes ? part : select(first(n), part, minus_infinity());
     });
-    const ScoreSum block = sum_of_block(v[0], v[1]);
+    const ScoreSum block = ScoreBlock{v[0], v[1]}.sum();
     maxima[i / kScoreBlock] = block.max;
     sums[i / kScoreBlock] = block.sum;
   }
@@ -60,7 +60,7 @@ ScoreSum join_blocks(const float* maxima, const float* sums, int64_t blocks) {
   const f32x16 shift = splat(finite_shift(most));
   f32x16 sum = zeros();
   each_vector(blocks, [&](int64_t i, int64_t n) {
-    sum = fma(load_part(sums + i, n), exp(load_part(maxima + i, n) - shift), sum);
+    sum = fma(load_part(sums + i, n), exp_of_small(load_part(maxima + i, n) - shift), sum);
   });
   return {most, reduce_add(sum)};
 }

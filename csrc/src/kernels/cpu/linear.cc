@@ -126,6 +126,29 @@ class FinishedOutputs {
 
 static_assert(kScoreBlock == kLinearPanel);
 
+/// The outputs of a panel, by rows of a tile; -inf where there is none.
+struct PanelScores {
+  alignas(64) float values[kLinearMaxTileRows][kLinearPanel];
+
+  [[gnu::always_inline]] ScoreBlock of(int64_t m) const {
+    return {load(values[m]), load(values[m] + 16)};
+  }
+};
+
+/// Each step of all rows at once, so that none waits for that before.
+void keep_sums(const LinearBest& best, int64_t first_row, int64_t rows, int64_t panel,
+               int64_t num_panels, const PanelScores& scores) {
+  float most[kLinearMaxTileRows];
+  alignas(64) float sums[kLinearMaxTileRows][16];
+  for (int64_t m = 0; m < rows; ++m) most[m] = scores.of(m).most();
+  for (int64_t m = 0; m < rows; ++m) store(sums[m], scores.of(m).exponentials(most[m]));
+  for (int64_t m = 0; m < rows; ++m) {
+    const int64_t at = (first_row + m) * num_panels + panel;
+    best.maxima[at] = most[m];
+    best.sums[at] = reduce_add(load(sums[m]));
+  }
+}
+
 /// Adds the tile to the lists and sums of its rows.
 void keep_best(const LinearJob& job, int64_t first_row, int64_t rows, int64_t panel,
                const float* sums) {
@@ -133,36 +156,31 @@ void keep_best(const LinearJob& job, int64_t first_row, int64_t rows, int64_t pa
   const int64_t output = panel * kLinearPanel;
   const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
   const int64_t num_panels = (job.O + kLinearPanel - 1) / kLinearPanel;
-  alignas(64) float values[kLinearMaxTileRows][kLinearPanel];
+  PanelScores scores;
   each_vector(outputs, [&](int64_t i, int64_t n) {
     const FinishedOutputs finished(job, output + i, n);
     for (int64_t m = 0; m < rows; ++m) {
       const f32x16 value = finished.of(first_row + m, sums + m * kLinearPanel + i);
-      store(values[m] + i, n == 16 ? value : select(first(n), value, minus_infinity()));
+      store(scores.values[m] + i, n == 16 ? value : select(first(n), value, minus_infinity()));
     }
   });
   if (outputs <= 16) {
-    for (int64_t m = 0; m < rows; ++m) store(values[m] + 16, minus_infinity());
+    for (int64_t m = 0; m < rows; ++m) store(scores.values[m] + 16, minus_infinity());
   }
+  if (best.maxima) keep_sums(best, first_row, rows, panel, num_panels, scores);
   for (int64_t m = 0; m < rows; ++m) {
     const int64_t row = first_row + m;
-    const f32x16 low = load(values[m]);
-    const f32x16 high = load(values[m] + 16);
-    if (best.maxima) {
-      const ScoreSum block = sum_of_block(low, high);
-      best.maxima[row * num_panels + panel] = block.max;
-      best.sums[row * num_panels + panel] = block.sum;
-    }
+    const ScoreBlock block = scores.of(m);
     // Equal ones belong into the list where their id is lower; -inf and NaN never do.
-    const float worst = best.values[(row + 1) * best.count - 1];
-    const f32x16 threshold = splat(worst);
+    const f32x16 threshold = splat(best.values[(row + 1) * best.count - 1]);
+    if (bits(block.larger() < threshold) == 0xffffu) continue;
     const auto candidates = [&](f32x16 v) {
       return ~bits(v < threshold) & bits(v > minus_infinity());
     };
-    uint32_t lanes = candidates(low) | candidates(high) << 16;
+    uint32_t lanes = candidates(block.low) | candidates(block.high) << 16;
     for (; lanes != 0; lanes &= lanes - 1) {
       const int lane = __builtin_ctz(lanes);
-      best.rank(row, values[m][lane], static_cast<int32_t>(output + lane));
+      best.rank(row, scores.values[m][lane], static_cast<int32_t>(output + lane));
     }
   }
 }

@@ -14,10 +14,21 @@ namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
 }
 
 /// The scores of one block, -inf where there is none. NaN counts as -inf.
-[[gnu::always_inline]] inline ScoreSum sum_of_block(f32x16 a, f32x16 b) {
-  const float most = reduce_max(max(a, max(b, minus_infinity())));
-  const f32x16 shift = splat(finite_shift(most));
-  return {most, reduce_add(exp(a - shift) + exp(b - shift))};
-}
+struct ScoreBlock {
+  f32x16 low, high;
+
+  /// The larger one of each two, never NaN.
+  [[gnu::always_inline]] f32x16 larger() const { return max(low, max(high, minus_infinity())); }
+  [[gnu::always_inline]] float most() const { return reduce_max(larger()); }
+  /// Of exp(score - most), sums of two.
+  [[gnu::always_inline]] f32x16 exponentials(float most) const {
+    const f32x16 shift = splat(finite_shift(most));
+    return exp_of_small(low - shift) + exp_of_small(high - shift);
+  }
+  [[gnu::always_inline]] ScoreSum sum() const {
+    const float largest = most();
+    return {largest, reduce_add(exponentials(largest))};
+  }
+};
 
 }  // namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE

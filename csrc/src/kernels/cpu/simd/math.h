@@ -5,15 +5,14 @@
 
 namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
 
-/// e ** x with a relative error below 2e-7. Below -87.3 the result is 0; above 88.3 it is that
-/// of 88.3; NaN gives 0.
-[[gnu::always_inline]] inline f32x16 exp(f32x16 x) {
-  const f32x16 lowest = splat(-87.3f);
-  const mask16 normal = x > lowest;
-  const f32x16 clamped = min(max(x, lowest), splat(88.3f));
+/// Below this exp gives 0.
+inline constexpr float kLowestExponent = -87.3f;
+
+/// e ** x for x in [kLowestExponent, 88.3], 0 where not `normal`.
+[[gnu::always_inline]] inline f32x16 exp_within(f32x16 x, mask16 normal) {
   // x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts keeps r exact.
-  const f32x16 n = round(clamped * splat(1.44269504088896341f));
-  f32x16 r = fma(n, splat(-0.693359375f), clamped);
+  const f32x16 n = round(x * splat(1.44269504088896341f));
+  f32x16 r = fma(n, splat(-0.693359375f), x);
   r = fma(n, splat(2.12194440e-4f), r);
   // Taylor terms to r^7: the first one left out is below 4e-9 at |r| = 0.347.
   f32x16 p = splat(1.0f / 5040);
@@ -25,6 +24,19 @@ namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
   p = fma(p, r, splat(1.0f));
   p = fma(p, r, splat(1.0f));
   return select(normal, p * exp2_int(n), zeros());
+}
+
+/// e ** x with a relative error below 2e-7. Below kLowestExponent the result is 0; above 88.3 it is
+/// that of 88.3; NaN gives 0.
+[[gnu::always_inline]] inline f32x16 exp(f32x16 x) {
+  const f32x16 lowest = splat(kLowestExponent);
+  return exp_within(min(max(x, lowest), splat(88.3f)), x > lowest);
+}
+
+/// The same bits for x <= 88.3 and NaN, in fewer instructions.
+[[gnu::always_inline]] inline f32x16 exp_of_small(f32x16 x) {
+  const f32x16 lowest = splat(kLowestExponent);
+  return exp_within(max(x, lowest), x > lowest);
 }
 
 /// log(1 + f) + exponent * ln 2 for f in [sqrt(1/2) - 1, sqrt(2) - 1], with a relative error below
