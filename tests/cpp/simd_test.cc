@@ -122,8 +122,8 @@ struct Accuracy {
 TEST(SimdMath, activations_are_accurate_on_every_instruction_set) {
   const std::vector<float> values = grid();
   for (const Accuracy& a :
-       {Accuracy{Activation::relu, 0, 0}, Accuracy{Activation::tanh, 2.5e-7, 0},
-        Accuracy{Activation::gelu, 3e-7, 3e-7}, Accuracy{Activation::gelu_tanh, 3e-7, 5e-7},
+       {Accuracy{Activation::relu, 0, 0}, Accuracy{Activation::tanh, 4e-7, 0},
+        Accuracy{Activation::gelu, 4e-7, 3e-7}, Accuracy{Activation::gelu_tanh, 4e-7, 5e-7},
         Accuracy{Activation::silu, 1e-7, 5e-7}}) {
     std::vector<float> first;
     for (const CpuIsa isa : instruction_sets()) {
@@ -167,8 +167,8 @@ TEST(SimdPortable, exp_tanh_and_erf_are_accurate) {
     for (int i = 0; i < 16; ++i) {
       const double lane = v.lane[i];
       ASSERT_NEAR(e.lane[i] / std::exp(lane), 1, 4e-7) << lane;
-      ASSERT_NEAR(t.lane[i], std::tanh(lane), 2.5e-7) << lane;
-      ASSERT_NEAR(r.lane[i], std::erf(lane), 3.5e-7) << lane;
+      ASSERT_NEAR(t.lane[i], std::tanh(lane), 4e-7) << lane;
+      ASSERT_NEAR(r.lane[i], std::erf(lane), 4e-7) << lane;
     }
   }
   EXPECT_EQ(simd::exp(simd::splat(-std::numeric_limits<float>::infinity())).lane[0], 0.0f);

@@ -69,11 +69,15 @@ struct Bf16 {
   switch (act) {
     case Activation::none: return x;
     case Activation::relu: return max(zeros(), x);
-    case Activation::gelu: return half * x * (one + erf(x * splat(0.70710678118654752f)));
+    case Activation::gelu: {
+      const f32x16 part = half * x;
+      return fma(part, erf(x * splat(0.70710678118654752f)), part);
+    }
     case Activation::gelu_tanh: {
       const f32x16 cube = x * x * x;
       const f32x16 inner = splat(0.79788456080286536f) * (x + splat(0.044715f) * cube);
-      return half * x * (one + tanh(inner));
+      const f32x16 part = half * x;
+      return fma(part, tanh(inner), part);
     }
     // exp stops growing at 88.3, so the numerator must stop too.
     case Activation::silu: return max(splat(-100.0f), x) / (one + exp(zeros() - x));
