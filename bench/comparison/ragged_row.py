@@ -18,7 +18,7 @@ from comparison.rows import Row
 REFERENCE = "ctranslate2"
 # What a system may take of the list at once: fuseq slots, CTranslate2 source tokens.
 GROUPS = {SUBJECT: (8, 16, 32, 64)}
-TOKEN_GROUPS = (512, 1024, 2048, 4096)
+TOKEN_GROUPS = (1024, 2048, 4096, 8192)
 TUNING_INPUTS = 200
 JUDGED_ROWS = 32  # of a list; a judgement takes as long as some tokens
 

@@ -160,6 +160,18 @@ TEST(SimdMath, large_arguments_saturate) {
   }
 }
 
+TEST(SimdMath, activations_of_no_number_are_none) {
+  const std::vector<float> values = {std::numeric_limits<float>::quiet_NaN(), 1.0f};
+  for (const CpuIsa isa : instruction_sets()) {
+    Context ctx = context_of(isa, 1);
+    for (const Activation act : {Activation::tanh, Activation::gelu, Activation::gelu_tanh}) {
+      const std::vector<float> y = activated(ctx, act, values);
+      EXPECT_TRUE(std::isnan(y[0])) << name(isa) << " act " << static_cast<int>(act);
+      EXPECT_FALSE(std::isnan(y[1]));
+    }
+  }
+}
+
 TEST(SimdPortable, exp_tanh_and_erf_are_accurate) {
   for (double x = -20; x < 20; x += 0.0037) {
     const f32x16 v = simd::splat(static_cast<float>(x)) + simd::iota() * simd::splat(1e-4f);
@@ -173,6 +185,16 @@ TEST(SimdPortable, exp_tanh_and_erf_are_accurate) {
   }
   EXPECT_EQ(simd::exp(simd::splat(-std::numeric_limits<float>::infinity())).lane[0], 0.0f);
   EXPECT_EQ(simd::exp(simd::splat(0.0f)).lane[7], 1.0f);
+}
+
+TEST(SimdPortable, exp_of_small_has_the_bits_of_exp) {
+  std::vector<float> values = {0.0f, 88.3f, std::numeric_limits<float>::quiet_NaN(),
+                               -std::numeric_limits<float>::infinity(),
+                               std::nextafter(simd::kLowestExponent, 0.0f)};
+  for (float x = -100; x < 88; x += 0.37f) values.push_back(x);
+  for (const float x : values) {
+    EXPECT_EQ(simd::exp_of_small(simd::splat(x)).lane[3], simd::exp(simd::splat(x)).lane[3]) << x;
+  }
 }
 
 TEST(SimdPortable, part_loads_and_stores_touch_only_their_elements) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp, log, tanh and erf on f32x16: one polynomial each, the same operations on every instruction
-// set.
+// exp and log on f32x16 by a polynomial each, tanh and erf by a rational: the same operations on
+// every instruction set.
 #pragma once
 
 namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
