@@ -117,12 +117,6 @@ struct mask16 {
 [[gnu::always_inline]] inline f32x16 abs(f32x16 a) {
   return {_mm512_abs_ps(a.v)};
 }
-/// |a| with the sign of b
-[[gnu::always_inline]] inline f32x16 copysign(f32x16 a, f32x16 b) {
-  const __m512i sign = _mm512_set1_epi32(static_cast<int>(0x80000000u));
-  return {_mm512_castsi512_ps(
-      _mm512_ternarylogic_epi32(sign, _mm512_castps_si512(b.v), _mm512_castps_si512(a.v), 0xca))};
-}
 /// To the nearest integer, ties to even.
 [[gnu::always_inline]] inline f32x16 round(f32x16 a) {
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};

@@ -122,9 +122,6 @@ inline f32x16 sqrt(f32x16 a) {
 inline f32x16 abs(f32x16 a) {
   return each_lane([&](int i) { return std::fabs(a.lane[i]); });
 }
-inline f32x16 copysign(f32x16 a, f32x16 b) {
-  return each_lane([&](int i) { return std::copysign(a.lane[i], b.lane[i]); });
-}
 inline f32x16 round(f32x16 a) {
   return each_lane([&](int i) { return std::nearbyint(a.lane[i]); });
 }
