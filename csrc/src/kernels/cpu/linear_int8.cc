@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear on int8 panels without a dot product of bytes: bytes are widened to int16, pairs of
-// products summed in int32. Sums of products of bytes (vpmaddubsw) saturate in int16, which
-// linear_avx2_bytes.cc has a way around.
+// linear on int8 panels without a dot product of bytes, and of few rows on AVX2: bytes are widened
+// to int16, pairs of products summed in int32. Sums of products of bytes (vpmaddubsw) saturate in
+// int16, which linear_avx2_bytes.cc has a way around.
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/linear_tile.h"
 #include "kernels/cpu/quantize.h"
