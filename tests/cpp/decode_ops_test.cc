@@ -53,6 +53,27 @@ TEST(LogSoftmax, equals_the_reference_and_itself_on_any_threads_and_instruction_
   }
 }
 
+TEST(LogSoftmax, holds_for_scores_of_any_size) {
+  // Around -88.7 and -266.2 e ** -most is no float; V has blocks of scores that fill a vector or
+  // not.
+  for (const int64_t V : {1, 33, 512, 520, 50265}) {
+    for (const float most : {-88.4f, -88.7f, -89.0f, -266.2f, -1e5f, -3e38f, 88.7f, 1e5f, 3e38f}) {
+      std::vector<float> x(static_cast<size_t>(V));
+      for (size_t i = 0; i < x.size(); ++i) x[i] = most - static_cast<float>(i % 7);
+      std::vector<float> expected(x.size());
+      ref::log_softmax(x.data(), 1, V, expected.data());
+      for (const CpuIsa isa : isas()) {
+        Context ctx = make_context(isa, 2);
+        std::vector<float> y(x.size());
+        log_softmax(ctx, {x.data(), DType::f32, {1, V}}, {y.data(), DType::f32, {1, V}});
+        for (size_t i = 0; i < y.size(); ++i) {
+          ASSERT_NEAR(y[i], expected[i], 2e-5f) << V << " " << most << " " << i;
+        }
+      }
+    }
+  }
+}
+
 TEST(LogSoftmax, rows_may_be_strided) {
   const std::vector<float> x = random_scores(1, 3 * 40);
   std::vector<float> y(3 * 50, 7);

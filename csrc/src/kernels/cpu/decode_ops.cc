@@ -12,6 +12,12 @@ namespace {
 
 constexpr int64_t kLanes = 16;
 
+/// n scores; -inf in the lanes beyond them.
+[[gnu::always_inline]] inline f32x16 load_scores(const float* x, int64_t n) {
+  const f32x16 part = load_part(x, n);
+  return n == kLanes ? part : select(first(n), part, minus_infinity());
+}
+
 /// Hands the lanes of v that are set in `lanes` to the list. Compared again: the threshold rises on
 /// the way.
 void take_lanes(f32x16 v, uint32_t lanes, int64_t first_index, TopList& list) {
@@ -36,8 +42,7 @@ float row_max(const float* x, int64_t count) {
     m1 = max(load(x + i + kLanes), m1);
   }
   for (; i < count; i += kLanes) {
-    const int64_t n = count - i < kLanes ? count - i : kLanes;
-    m0 = max(select(first(n), load_n(x + i, n), minus_infinity()), m0);
+    m0 = max(load_scores(x + i, count - i < kLanes ? count - i : kLanes), m0);
   }
   return reduce_max(max(m0, m1));
 }
@@ -45,10 +50,8 @@ float row_max(const float* x, int64_t count) {
 void row_blocks(const float* x, int64_t count, float* maxima, float* sums) {
   for (int64_t i = 0; i < count; i += kScoreBlock) {
     f32x16 v[2] = {minus_infinity(), minus_infinity()};
-    each_vector(count - i < kScoreBlock ? count - i : kScoreBlock, [&](int64_t k, int64_t n) {
-      const f32x16 part = load_part(x + i + k, n);
-      v[k / kLanes] = n == kLanes ? part : select(first(n), part, minus_infinity());
-    });
+    each_vector(count - i < kScoreBlock ? count - i : kScoreBlock,
+                [&](int64_t k, int64_t n) { v[k / kLanes] = load_scores(x + i + k, n); });
     const ScoreSum block = ScoreBlock{v[0], v[1]}.sum();
     maxima[i / kScoreBlock] = block.max;
     sums[i / kScoreBlock] = block.sum;
@@ -60,7 +63,7 @@ ScoreSum join_blocks(const float* maxima, const float* sums, int64_t blocks) {
   const f32x16 shift = splat(finite_shift(most));
   f32x16 sum = zeros();
   each_vector(blocks, [&](int64_t i, int64_t n) {
-    sum = fma(load_part(sums + i, n), exp_of_small(load_part(maxima + i, n) - shift), sum);
+    sum = fma(load_part(sums + i, n), exp_of_small(load_scores(maxima + i, n) - shift), sum);
   });
   return {most, reduce_add(sum)};
 }

@@ -33,7 +33,8 @@ inline constexpr float kLowestExponent = -87.3f;
   return exp_within(min(max(x, lowest), splat(88.3f)), x > lowest);
 }
 
-/// The same bits for x <= 88.3 and NaN, in fewer instructions.
+/// The same bits for x <= 88.3 and NaN, in fewer instructions; above, anything, infinity and NaN
+/// too.
 [[gnu::always_inline]] inline f32x16 exp_of_small(f32x16 x) {
   const f32x16 lowest = splat(kLowestExponent);
   return exp_within(max(x, lowest), x > lowest);
