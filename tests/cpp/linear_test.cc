@@ -361,6 +361,12 @@ TEST(LinearErrors, name_what_is_wrong_with_quantised_rows) {
                "linear: quantised rows must have the shape of x, [3, 4], got "
                "[3, 5]",
                [&] { linear_quantized(ctx, {.x = x.view(), .w = &bytes, .y = y.view()}, wide); });
+  expect_error(
+      ErrorKind::value, "linear: quantised rows must be there, got no data in [3, 4]", [&] {
+        linear_quantized(ctx, {.x = x.view(), .w = &bytes, .y = y.view()}, {.N = 3, .I = 4});
+      });
+  expect_error(ErrorKind::value, "quantize: rows must have at least one input, got [3, 0]",
+               [&] { quantize(ctx, Matrix(3, 0, 1).view(), {.N = 3, .I = 0}); });
   expect_error(ErrorKind::value, "quantize: x must have shape [3, 5], got [3, 4]",
                [&] { quantize(ctx, x.view(), wide); });
   expect_error(ErrorKind::value,

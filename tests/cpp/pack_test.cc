@@ -246,6 +246,14 @@ TEST(Pack, an_int8_matrix_may_lie_in_memory_of_someone_else) {
       PackedMatrix(owner, static_cast<const int8_t*>(own.data()) + 1, own.scales(), own.sums(), 40,
                    9);
     });
+    expect_error(ErrorKind::value, "PackedMatrix: sums must be aligned to 4 bytes", [&] {
+      const auto* sums = reinterpret_cast<const char*>(own.sums()) + 2;
+      PackedMatrix(owner, static_cast<const int8_t*>(own.data()), own.scales(),
+                   reinterpret_cast<const int32_t*>(sums), 40, 9);
+    });
+    expect_error(ErrorKind::value, "scales must be there for a matrix of 40 x 9, got null", [&] {
+      PackedMatrix(owner, static_cast<const int8_t*>(own.data()), nullptr, own.sums(), 40, 9);
+    });
     PackedMatrix nothing;
     expect_error(ErrorKind::value, "matrix must own its memory, got nothing",
                  [&] { pack(ctx, ConstView(nullptr, DType::f32, {0, 0}), nothing); });
@@ -277,6 +285,10 @@ TEST(Pack, names_what_is_wrong) {
                [&] { pack(ctx, {data.data(), DType::f32, {4, 4}}, matrix, 3); });
   expect_error(ErrorKind::value, "pack: rows must lie in [0, 6), got 4 from first_row -1",
                [&] { pack(ctx, {data.data(), DType::f32, {4, 4}}, matrix, -1); });
+  expect_error(ErrorKind::value, "pack: w must be there, got no data in [6, 4]",
+               [&] { pack(ctx, ConstView(nullptr, DType::f32, {6, 4}), matrix); });
+  expect_error(ErrorKind::value, "unpack: w must be there, got no data in [6, 4]",
+               [&] { unpack(ctx, matrix, View(nullptr, DType::f32, {6, 4})); });
   expect_error(ErrorKind::type, "pack: w must be float32, float16 or bfloat16, got int8",
                [&] { pack(ctx, {data.data(), DType::i8, {6, 4}}, matrix); });
   expect_error(ErrorKind::type, "unpack: w must be float32 for a matrix of float32, got bfloat16",

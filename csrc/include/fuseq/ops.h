@@ -131,7 +131,7 @@ struct LinearArgs {
 
 /// With a bfloat16 matrix the inputs are rounded to bfloat16; sums stay in float32. With an int8
 /// matrix each row of x becomes whole numbers in [-127, 127] and one scale; sums are exact. A row
-/// that holds an infinity or NaN then gives NaN, one of nothing above 2^-100 counts as zeros.
+/// that holds an infinity or NaN then gives NaN, one of nothing from 2^-100 on counts as zeros.
 /// Throws Error(value) for a wrong shape, Error(type) for a wrong dtype.
 FUSEQ_API void linear(Context& ctx, const LinearArgs& args);
 

@@ -37,9 +37,7 @@ constexpr int64_t kStepsPerLeftOut = 5;
 /// Rows whose lists and sums one thread joins.
 constexpr int64_t kRowsPerJoin = 4;
 
-int64_t panels_of(int64_t outputs) {
-  return (outputs + cpu::kLinearPanel - 1) / cpu::kLinearPanel;
-}
+static_assert(cpu::kLinearPanel == PackedMatrix::kPanel);
 
 struct Kernels {
   decltype(&cpu::portable::linear_pack) pack;
@@ -180,7 +178,7 @@ void pack_rows(Context::Impl& impl, cpu::LinearJob& job) {
 void multiply(Context::Impl& impl, cpu::LinearJob& job, std::span<const cpu::LinearBest> lists) {
   const Arena::Scope scope(impl.arena);
   const int64_t tile_rows = cpu::linear_tile_rows(impl.isa);
-  const int64_t panels = panels_of(job.O);
+  const int64_t panels = job.num_panels();
   job.num_tiles = (job.N + tile_rows - 1) / tile_rows;
 
   if (job.w_scales != nullptr && job.quantized_x == nullptr) {
@@ -240,6 +238,24 @@ cpu::ConstRows rows_of(ConstView view, int64_t first) {
   return {view.as<float>() + first * view.stride(0), view.stride(0)};
 }
 
+/// `rows` rows from the first one on: of the outputs nothing yet.
+cpu::LinearJob make_job(const Context::Impl& impl, const LinearArgs& args, int64_t first,
+                        int64_t rows) {
+  return {.format = format_of(impl, *args.w, args.x.dim(0)),
+          .N = rows,
+          .I = args.w->inputs(),
+          .O = args.w->outputs(),
+          .steps = args.w->steps(),
+          .x = rows_of(args.x, first),
+          .panels = static_cast<const uint32_t*>(args.w->data()),
+          .w_scales = args.w->scales(),
+          .w_sums = args.w->sums(),
+          .bias = args.bias.as<float>(),
+          .act = args.act,
+          .gate = rows_of(args.gate, first),
+          .residual = rows_of(args.residual, first)};
+}
+
 /// All rows, a few hundred at a time. `quantized` is x as int8 if there is.
 void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::LinearBest> lists = {},
          const QuantizedRows& quantized = {}) {
@@ -248,27 +264,7 @@ void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::Linea
   for (int64_t pass = 0; pass < passes; ++pass) {
     const Arena::Scope scope(impl.arena);
     const int64_t row = N * pass / passes;
-    cpu::LinearJob job{.format = format_of(impl, *args.w, N),
-                       .N = N * (pass + 1) / passes - row,
-                       .I = args.w->inputs(),
-                       .O = args.w->outputs(),
-                       .steps = args.w->steps(),
-                       .num_tiles = 1,
-                       .x = rows_of(args.x, row),
-                       .panels = static_cast<const uint32_t*>(args.w->data()),
-                       .packed_x = nullptr,
-                       .left_out = nullptr,
-                       .num_left_out = nullptr,
-                       .quantized_x = nullptr,
-                       .x_scales = nullptr,
-                       .w_scales = args.w->scales(),
-                       .w_sums = args.w->sums(),
-                       .bias = args.bias.as<float>(),
-                       .act = args.act,
-                       .gate = rows_of(args.gate, row),
-                       .residual = rows_of(args.residual, row),
-                       .y = {},
-                       .best = nullptr};
+    cpu::LinearJob job = make_job(impl, args, row, N * (pass + 1) / passes - row);
     if (quantized.q != nullptr) {
       job.quantized_x = quantized.q + row * cpu::int8_row_bytes(job.I);
       job.x_scales = quantized.scales + row;
@@ -280,7 +276,7 @@ void run(Context::Impl& impl, const LinearArgs& args, std::span<const cpu::Linea
     }
     const std::span<cpu::LinearBest> part = impl.arena.take<cpu::LinearBest>(std::ssize(lists));
     std::ranges::transform(lists, part.begin(), [&](cpu::LinearBest list) {
-      const int64_t panels = panels_of(job.O);
+      const int64_t panels = job.num_panels();
       list.values += row * list.count;
       list.ids += row * list.count;
       if (list.maxima) list.maxima += row * panels;
@@ -310,6 +306,7 @@ QuantizedRows take_quantized_rows(Arena& arena, int64_t N, int64_t I) {
 void quantize(Context& ctx, ConstView x, const QuantizedRows& rows) {
   check_cpu("quantize", ctx.device());
   check_floats("quantize", "x", x, Shape{rows.N, rows.I});
+  require(rows.I > 0, "quantize: rows must have at least one input, got ", x.shape);
   quantize(ctx.impl(), {.I = rows.I, .x = rows_of(x, 0), .q = rows.q, .scales = rows.scales},
            rows.N);
 }
@@ -323,6 +320,8 @@ void linear_quantized(Context& ctx, const LinearArgs& args, const QuantizedRows&
   }
   require(Shape({x.N, x.I}) == args.x.shape, "linear: quantised rows must have the shape of x, ",
           args.x.shape, ", got ", Shape({x.N, x.I}));
+  require(x.q != nullptr || x.N == 0, "linear: quantised rows must be there, got no data in ",
+          args.x.shape);
   if (args.w->outputs() > 0) run(ctx.impl(), args, {}, x);
 }
 
@@ -341,7 +340,7 @@ void linear_top(Context& ctx, const LinearArgs& args, const TopOutputs& top) {
   Context::Impl& impl = ctx.impl();
   const Arena::Scope scope(impl.arena);
   const int64_t N = args.x.dim(0);
-  const int64_t panels = panels_of(args.w->outputs());
+  const int64_t panels = args.w->num_panels();
   const int64_t entries = N * top.count;
   const bool with_sums = top.log_sums != nullptr;
   const std::span<float> maxima = impl.arena.take<float>(with_sums ? N * panels : 0);
@@ -370,7 +369,7 @@ void linear_top(Context& ctx, const LinearArgs& args, const TopOutputs& top) {
       }
       if (!with_sums) continue;
       const auto at = static_cast<size_t>(row * panels);
-      top.log_sums[row] = log_sum_of(join_blocks(&maxima[at], &sums[at], panels));
+      top.log_sums[row] = log_sum_of(join_blocks(maxima.data() + at, sums.data() + at, panels));
     }
   });
 }

@@ -27,7 +27,7 @@ constexpr int64_t kPanelsPerStripe = 8;
 constexpr int64_t kElementsPerThread = 65536;
 
 uint32_t pair_of(float low, float high) {
-  return float_to_bf16_flat(low) | float_to_bf16_flat(high) << 16;
+  return float_to_bf16(low) | uint32_t{float_to_bf16(high)} << 16;
 }
 
 /// One call of pack: the source, and where its rows go.

@@ -23,12 +23,6 @@ inline float f16_to_float_flat(uint16_t bits) {
   return std::bit_cast<float>(magnitude | static_cast<uint32_t>(bits & 0x8000u) << 16);
 }
 
-inline uint32_t float_to_bf16_flat(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return (bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded;
-}
-
 /// `count` elements of a source, `stride` apart, as float32.
 inline void to_floats(const ConstView& source, int64_t offset, int64_t stride, int64_t count,
                       float* out) {
@@ -52,6 +46,8 @@ inline void check_rows(std::string_view op, std::string_view what, const ConstVi
                        const PackedMatrix& matrix, int64_t first_row) {
   require(w.rank() == 2 && w.dim(1) == matrix.inputs(), op, ": ", what, " must have shape [rows, ",
           matrix.inputs(), "] to match the matrix, got ", w.shape);
+  require(w.data != nullptr || w.shape.num_elements() == 0, op, ": ", what,
+          " must be there, got no data in ", w.shape);
   require(first_row >= 0 && w.dim(0) <= matrix.outputs() - first_row, op, ": rows must lie in [0, ",
           matrix.outputs(), "), got ", w.dim(0), " from first_row ", first_row);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <utility>
 
 #include "base/memory.h"
@@ -52,9 +53,16 @@ PackedMatrix::PackedMatrix(std::shared_ptr<const void> owner, const int8_t* pane
       outputs_(outputs),
       inputs_(inputs) {
   check_size(DType::i8, outputs, inputs);
-  require(reinterpret_cast<uintptr_t>(panels) % alignof(uint32_t) == 0,
-          "PackedMatrix: panels must be aligned to ", alignof(uint32_t), " bytes, got address ",
-          reinterpret_cast<uintptr_t>(panels));
+  const auto check = [&](std::string_view what, const void* data) {
+    require(data != nullptr || outputs == 0, "PackedMatrix: ", what,
+            " must be there for a matrix of ", outputs, " x ", inputs, ", got null");
+    require(reinterpret_cast<uintptr_t>(data) % alignof(uint32_t) == 0, "PackedMatrix: ", what,
+            " must be aligned to ", alignof(uint32_t), " bytes, got address ",
+            reinterpret_cast<uintptr_t>(data));
+  };
+  check("panels", panels);
+  check("scales", scales);
+  check("sums", sums);
 }
 
 int64_t PackedMatrix::num_bytes() const noexcept {

@@ -60,16 +60,22 @@ class Finder {
                         name(found->view.dtype));
       return {};
     }
+    // Panels are read as words of four bytes.
+    if (reinterpret_cast<uintptr_t>(found->view.data) % sizeof(uint32_t) != 0) {
+      faults_ += concat("\n  misaligned: \"", tensor, "\" must begin at a multiple of 4");
+      return {};
+    }
     return found->view;
   }
-
-  void note(const std::string& fault) { faults_ += "\n  " + fault; }
 
   void finish() {
     for (const NamedView& tensor : file_.tensors()) {
       if (!used_.contains(tensor.name)) {
         faults_ += concat("\n  unexpected: \"", tensor.name, "\" ", tensor.view.shape.to_string());
       }
+    }
+    for (const std::string& tensor : file_.unsupported()) {
+      faults_ += concat("\n  unexpected: \"", tensor, "\"");
     }
     if (!faults_.empty()) {
       fail(ErrorKind::value, "weights: all must be there, in shape, and no others, got", faults_);
@@ -112,11 +118,6 @@ void map_int8_weights(const std::shared_ptr<const SafeTensors>& file,
       const ConstView scales = finder.find(scales_name(slot), DType::f32, beside);
       const ConstView sums = finder.find(sums_name(slot), DType::i32, beside);
       if (!panels || !scales || !sums) continue;
-      if (reinterpret_cast<uintptr_t>(panels.data) % sizeof(uint32_t) != 0) {
-        finder.note(
-            concat("misaligned: \"", slot.storage_name, "\" must begin at a multiple of 4"));
-        continue;
-      }
       *slot.matrix = PackedMatrix(file, panels.as<int8_t>(), scales.as<float>(), sums.as<int32_t>(),
                                   slot.storage.dim(0), slot.storage.dim(1));
       continue;

@@ -158,8 +158,7 @@ void keep_best(const LinearJob& job, int64_t first_row, int64_t rows, int64_t pa
                const float* sums) {
   const LinearBest& best = *job.best;
   const int64_t output = panel * kLinearPanel;
-  const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
-  const int64_t num_panels = (job.O + kLinearPanel - 1) / kLinearPanel;
+  const int64_t outputs = job.outputs_of(panel);
   PanelScores scores;
   each_vector(outputs, [&](int64_t i, int64_t n) {
     const FinishedOutputs finished(job, output + i, n);
@@ -171,7 +170,7 @@ void keep_best(const LinearJob& job, int64_t first_row, int64_t rows, int64_t pa
   if (outputs <= 16) {
     for (int64_t m = 0; m < rows; ++m) store(scores.values[m] + 16, minus_infinity());
   }
-  if (best.maxima) keep_sums(best, first_row, rows, panel, num_panels, scores);
+  if (best.maxima) keep_sums(best, first_row, rows, panel, job.num_panels(), scores);
   for (int64_t m = 0; m < rows; ++m) {
     const int64_t row = first_row + m;
     const ScoreBlock block = scores.of(m);
@@ -195,8 +194,7 @@ void finish_tile(const LinearJob& job, int64_t first_row, int64_t rows, int64_t 
                  const float* sums) {
   if (job.best != nullptr) return keep_best(job, first_row, rows, panel, sums);
   const int64_t output = panel * kLinearPanel;
-  const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
-  each_vector(outputs, [&](int64_t i, int64_t n) {
+  each_vector(job.outputs_of(panel), [&](int64_t i, int64_t n) {
     const FinishedOutputs finished(job, output + i, n);
     for (int64_t m = 0; m < rows; ++m) {
       const int64_t row = first_row + m;

@@ -32,6 +32,11 @@ enum class LinearFormat : uint8_t {
   return format == LinearFormat::bytes2 || format == LinearFormat::bytes4;
 }
 
+/// Steps that packed x has room for: bytes4 multiplies two at once.
+[[nodiscard]] constexpr int64_t linear_packed_steps(LinearFormat format, int64_t steps) {
+  return format == LinearFormat::bytes4 ? steps + steps % 2 : steps;
+}
+
 /// Rows from which on the products of bytes pay: before, the stream of weights is the limit, which
 /// stops while what was left out is multiplied.
 inline constexpr int64_t kLinearBytes2Rows = 4;
@@ -96,43 +101,48 @@ struct LinearLeftOut {
 };
 
 struct LinearJob {
-  LinearFormat format;
-  int64_t N;
-  int64_t I;
-  int64_t O;
-  int64_t steps;      ///< words of a panel per output: I, or a half or a quarter of it
-  int64_t num_tiles;  ///< rows are cut into tiles of nearly equal height
-  ConstRows x;
-  const uint32_t* panels;
+  LinearFormat format = LinearFormat::f32;
+  int64_t N = 0;
+  int64_t I = 0;
+  int64_t O = 0;
+  int64_t steps = 0;      ///< words of a panel per output: I, or a half or a quarter of it
+  int64_t num_tiles = 1;  ///< rows are cut into tiles of nearly equal height
+  ConstRows x{};
+  const uint32_t* panels = nullptr;
   /// [tile][step][values][rows of the tile], values of 32 bits: one float in f32, two in bf16, a
   /// pair of bfloat16 in bf16_dot, two pairs of int16 in int8 (inputs 0 2 and 1 3), four int8 in
-  /// bytes2 and bytes4, where steps are even in number, four uint8 in vnni.
-  void* packed_x;
+  /// bytes2 and bytes4, four uint8 in vnni.
+  void* packed_x = nullptr;
   /// In bytes2 and bytes4: [N][pack_units_per_tile()] what packed x lacks, and the number of
   /// entries of all lists, to which each thread adds.
-  LinearLeftOut* left_out;
-  int64_t* num_left_out;
+  LinearLeftOut* left_out = nullptr;
+  int64_t* num_left_out = nullptr;
   /// In int8, bytes2, bytes4 and vnni: rows as quantize_rows made them, and the scales and sums of
   /// the outputs.
-  const int8_t* quantized_x;
-  const float* x_scales;
-  const float* w_scales;
-  const int32_t* w_sums;
-  const float* bias;
-  Activation act;
-  ConstRows gate;
-  ConstRows residual;
-  Rows y;                  ///< unless there is
-  const LinearBest* best;  ///< what is kept instead of y, or null
+  const int8_t* quantized_x = nullptr;
+  const float* x_scales = nullptr;
+  const float* w_scales = nullptr;
+  const int32_t* w_sums = nullptr;
+  const float* bias = nullptr;
+  Activation act = Activation::none;
+  ConstRows gate{};
+  ConstRows residual{};
+  Rows y{};                          ///< unless there is
+  const LinearBest* best = nullptr;  ///< what is kept instead of y, or null
 
   [[nodiscard]] int64_t first_row(int64_t tile) const { return N * tile / num_tiles; }
+  [[nodiscard]] int64_t num_panels() const { return (O + kLinearPanel - 1) / kLinearPanel; }
+  /// The last panel may have fewer outputs than the others.
+  [[nodiscard]] int64_t outputs_of(int64_t panel) const {
+    const int64_t rest = O - panel * kLinearPanel;
+    return rest < kLinearPanel ? rest : kLinearPanel;
+  }
   [[nodiscard]] int64_t pack_units_per_tile() const {
     return (steps + kLinearPackSteps - 1) / kLinearPackSteps;
   }
   /// 32-bit elements of packed_x.
   [[nodiscard]] int64_t packed_size() const {
-    const int64_t even = format == LinearFormat::bytes4 ? steps % 2 : 0;
-    return N * (steps + even) * linear_values(format);
+    return N * linear_packed_steps(format, steps) * linear_values(format);
   }
 };
 

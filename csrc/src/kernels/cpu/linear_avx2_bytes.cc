@@ -214,6 +214,9 @@ struct Bytes : Factors<kSum> {
   }
 };
 
+static_assert(linear_packed_steps(LinearFormat::bytes2, 1) == packed_steps<Bytes<2>>(1));
+static_assert(linear_packed_steps(LinearFormat::bytes4, 1) == packed_steps<Bytes<4>>(1));
+
 }  // namespace
 
 void linear_pack_bytes(const LinearJob& job, int64_t begin, int64_t end) {

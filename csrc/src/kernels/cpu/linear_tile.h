@@ -19,6 +19,7 @@
 //   multiply_add(sum, w, x)
 //   pack_row(job, row, begin, count, to)   x values of steps begin ... begin + count - 1 of a row
 //   mend(job, row, rows, panel, sums)   optional: completes the sums of a tile
+//   kPlain               x is packed as it lies, by transposing alone; there is no pack_row then
 //   kStepWords           words of a step of what weights() reads
 //   Unpacked             the Format of panels that were unpacked for many rows by
 //   unpack(p, steps, to); void where they are read as they lie
@@ -206,7 +207,7 @@ const void* packed_tile(const LinearJob& job, int64_t tile) {
 /// rows.
 [[gnu::always_inline]] inline void fetch_ends(const LinearJob& job, int64_t panel, int64_t rows) {
   const int64_t output = panel * kLinearPanel;
-  const int64_t outputs = job.O - output < kLinearPanel ? job.O - output : kLinearPanel;
+  const int64_t outputs = job.outputs_of(panel);
   if (job.best != nullptr) rows = 0;  // there is no y
   for (int64_t i = 0; i < outputs; i += 16) {
     if (job.bias) __builtin_prefetch(job.bias + output + i);

@@ -11,7 +11,7 @@ namespace fuseq::inline v0::cpu::FUSEQ_ISA_NAMESPACE {
 namespace {
 
 constexpr float kLargest = 127;
-/// Rows below this count as zeros: 127 over them would not be finite.
+/// Rows below this count as zeros; far below, 127 over the largest would not be finite.
 constexpr float kTiny = 0x1p-100f;
 
 }  // namespace

@@ -26,9 +26,6 @@ struct mask16 {
 [[gnu::always_inline]] inline f32x16 splat(float x) {
   return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
 }
-[[gnu::always_inline]] inline f32x16 iota() {
-  return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_ps(8, 9, 10, 11, 12, 13, 14, 15)};
-}
 [[gnu::always_inline]] inline mask16 first(int64_t n) {
   const __m256i count = _mm256_set1_epi32(static_cast<int>(n));
   return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))),

@@ -27,10 +27,6 @@ struct mask16 {
 [[gnu::always_inline]] inline f32x16 splat(float x) {
   return {_mm512_set1_ps(x)};
 }
-/// 0, 1, ... 15
-[[gnu::always_inline]] inline f32x16 iota() {
-  return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)};
-}
 /// The first n lanes, n in 0 ... 16.
 [[gnu::always_inline]] inline mask16 first(int64_t n) {
   return {static_cast<__mmask16>((1u << static_cast<unsigned>(n)) - 1u)};

@@ -51,9 +51,6 @@ inline f32x16 zeros() {
 inline f32x16 splat(float x) {
   return each_lane([x](int) { return x; });
 }
-inline f32x16 iota() {
-  return each_lane([](int i) { return static_cast<float>(i); });
-}
 inline mask16 first(int64_t n) {
   return {(1u << static_cast<unsigned>(n)) - 1u};
 }
