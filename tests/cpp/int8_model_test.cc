@@ -152,6 +152,8 @@ TEST(Int8Model, lists_every_misfit_of_a_folder) {
                        }});
   });
   const std::string message = message_of_load(folder);
+  EXPECT_TRUE(message.starts_with("load \"" + folder.string() + "\": weights: all must be there"))
+      << message;
   for (const char* part : {"missing: \"encoder.0.attn.q+k+v.weight.scales\" [160]",
                            "missing: \"decoder.0.ffn.up.bias\" [80]",
                            "misshapen: \"decoder.1.ffn.up.weight\" must be [3, 12, 32, 4]",

@@ -95,6 +95,31 @@ TEST(Model, loads_what_it_saves_bit_for_bit) {
   }
 }
 
+TEST(Model, names_the_folder_whose_spec_or_weights_are_wrong) {
+  const TemporaryFolder folder;
+  const TransformerSpec spec = test::gpt2_like();
+  const std::filesystem::path path = folder.path() / "model";
+  test::build(spec, test::random_weights(spec, 2))->save(path);
+  const auto message = [&](const std::string& text) -> std::string {
+    std::ofstream(path / "spec.json") << text;
+    try {
+      (void)Model::load(path);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  TransformerSpec larger = spec;
+  larger.vocab += 1;
+  EXPECT_TRUE(message(spec_to_json(larger))
+                  .starts_with("load \"" + path.string() + "\": weights: all must be there"));
+  for (const char* wrong : {"{", R"({"vocabulary": 3})"}) {
+    EXPECT_TRUE(
+        message(wrong).starts_with("load \"" + (path / "spec.json").string() + "\": spec: "))
+        << message(wrong);
+  }
+}
+
 TEST(Model, says_what_a_folder_lacks) {
   const TemporaryFolder folder;
   try {

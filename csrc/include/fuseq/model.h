@@ -41,7 +41,8 @@ class FUSEQ_API Model {
   /// Loads a folder of our own: spec.json and model.safetensors, which are mapped and packed tensor
   /// by tensor; int8 is used where it is mapped, without a copy: replace such a file by a rename,
   /// as `save` does, never in place. Throws Error(not_found), Error(format), or one Error(value)
-  /// that lists every missing, unexpected and misshapen weight.
+  /// that lists every missing, unexpected and misshapen weight; all name the folder or a file of
+  /// it.
   static std::shared_ptr<const Model> load(const std::filesystem::path& folder,
                                            const ModelOptions& options = {});
 
@@ -72,8 +73,7 @@ class FUSEQ_API Model {
   [[nodiscard]] Tensor weight(std::string_view name) const;
 
   /// The same model in another dtype, packed matrix by matrix from this one; in its own it shares
-  /// the matrices. Throws Error(value)
-  /// for a dtype that ModelOptions does not take.
+  /// the matrices. Throws Error(value) for a dtype that ModelOptions does not take.
   [[nodiscard]] std::shared_ptr<const Model> to(DType dtype) const;
 
   /// Writes spec.json and model.safetensors, int8 matrices as they are packed. The folder is

@@ -150,6 +150,22 @@ void check_supported(const TransformerSpec& spec) {
   return impl;
 }
 
+/// What is wrong with a spec or with weights then names the file or folder that holds them.
+template <typename Work>
+[[nodiscard]] auto naming(const std::filesystem::path& path, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    const std::string_view text = error.what();
+    for (const std::string_view of_contents : {"spec:", "model:", "weights:"}) {
+      if (text.starts_with(of_contents)) {
+        fail(error.kind(), "load \"", path.string(), "\": ", text);
+      }
+    }
+    throw;
+  }
+}
+
 }  // namespace
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -189,15 +205,18 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder,
     fail(ErrorKind::not_found, "load: ", folder.string(),
          " must hold spec.json and model.safetensors, got no spec.json");
   }
-  const TransformerSpec spec = spec_from_json(read_text_file(spec_path, kMaxJsonBytes));
+  if (options.dtype) check_dtype(*options.dtype);
+  const TransformerSpec spec =
+      naming(spec_path, [&] { return spec_from_json(read_text_file(spec_path, kMaxJsonBytes)); });
   const auto file = std::make_shared<const SafeTensors>(folder / "model.safetensors");
-  if (holds_int8_panels(*file)) {
-    if (options.dtype) check_dtype(*options.dtype);
-    const std::shared_ptr<const Model> model(new Model(map_int8(spec, file, options)));
-    return options.dtype.value_or(DType::i8) == DType::i8 ? model : model->to(*options.dtype);
-  }
-  return build(spec, file->tensors(), options,
-               [&](const NamedView& tensor) { file->release(tensor); });
+  return naming(folder, [&] {
+    if (holds_int8_panels(*file)) {
+      const std::shared_ptr<const Model> model(new Model(map_int8(spec, file, options)));
+      return options.dtype.value_or(DType::i8) == DType::i8 ? model : model->to(*options.dtype);
+    }
+    return build(spec, file->tensors(), options,
+                 [&](const NamedView& tensor) { file->release(tensor); });
+  });
 }
 
 std::shared_ptr<const Model> Model::to(DType dtype) const {
