@@ -220,7 +220,7 @@ void bind_requests(Requests& session) {
       .def(py::init([](const std::shared_ptr<Model>& model, const std::optional<int>& num_threads,
                        int max_rows, const std::optional<std::string>& cache_dtype) {
              SessionOptions options{.num_threads = num_threads.value_or(0), .max_rows = max_rows};
-             if (cache_dtype) options.cache_dtype = to_dtype(*cache_dtype);
+             if (cache_dtype) options.cache_dtype = to_dtype(*cache_dtype, "cache_dtype");
              const py::gil_scoped_release no_gil;
              return std::make_unique<Session>(model, options);
            }),

@@ -55,13 +55,13 @@ std::vector<int32_t> to_ids(py::handle object, const std::string& argument) {
   return ids;
 }
 
-DType to_dtype(const std::string& text) {
+DType to_dtype(const std::string& text, const std::string& argument) {
   std::string names;
   for (const DType dtype : kDTypes) {
     if (name(dtype) == text) return dtype;
     names += (names.empty() ? "" : ", ") + std::string(name(dtype));
   }
-  throw py::value_error("dtype: must be one of " + names + ", got \"" + text + "\"");
+  throw py::value_error(argument + ": must be one of " + names + ", got \"" + text + "\"");
 }
 
 CpuIsa to_cpu_isa(const std::string& text) {

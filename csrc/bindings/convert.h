@@ -56,7 +56,7 @@ struct Array {
                                  int64_t high);
 
 /// "float32", "bfloat16" and so on. Throws ValueError naming `dtype`.
-[[nodiscard]] DType to_dtype(const std::string& text);
+[[nodiscard]] DType to_dtype(const std::string& text, const std::string& argument = "dtype");
 [[nodiscard]] CpuIsa to_cpu_isa(const std::string& text);
 [[nodiscard]] std::string to_string(CpuIsa isa);
 

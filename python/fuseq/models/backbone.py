@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fuseq import _core
-from fuseq.models import weight_files
+from fuseq.models import saving, weight_files
 from fuseq.models.adaptable import Adaptable
 from fuseq.models.dtypes import engine_dtype
 from fuseq.models.engine_weights import EngineWeights
 from fuseq.models.families import FAMILIES
-from fuseq.models.folders import open_folder
+from fuseq.models.folders import check_engine_arguments, open_folder
 from fuseq.models.inputs import Keys, as_ids, prompts_of
 from fuseq.models.quantizing import checked_mode
 from fuseq.models.registry import find_subclass
@@ -115,6 +115,9 @@ class Backbone(Adaptable):
             ValueError: The preset is of another family, or not what it should be.
             TypeError: An argument is not known.
         """
+        check_engine_arguments(
+            kwargs.get("dtype"), kwargs.get("num_threads"), f"{cls.__name__}.from_preset"
+        )
         return cls.load(open_folder(preset), preset, load_weights=load_weights, **kwargs)
 
     @classmethod
@@ -136,8 +139,7 @@ class Backbone(Adaptable):
         wanted = given or preset.stored_dtype()
         backbone = kind.__new__(kind)
         if load_weights:
-            chosen = given if wanted == "int8" else wanted  # None: if all is stored so
-            model = preset.load_model(dtype=chosen, num_threads=num_threads)
+            model = preset.load_model(dtype=given, num_threads=num_threads)
             spec = json.loads(model.spec)
         else:
             model = None
@@ -276,17 +278,22 @@ class Backbone(Adaptable):
         """
         return cls(**config)
 
-    def save_to_preset(self, preset_dir: str | PathLike[str], max_shard_size: float = 10) -> None:
+    def save_to_preset(
+        self, preset_dir: str | PathLike[str], max_shard_size: float | None = 10
+    ) -> None:
         """Saves the backbone alone, in KerasHub's form.
 
         Args:
             preset_dir: The folder; it appears when all is written.
-            max_shard_size: Gigabytes of the largest file of weights.
+            max_shard_size: Gigabytes of the largest file of weights; None: one file.
 
         Raises:
-            ValueError: The form cannot hold the model; the message names the fields.
+            TypeError: max_shard_size is no number.
+            ValueError: The form cannot hold the model; the message names the fields. Or the folder
+                holds a preset of another form, is the current one or holds that.
             OSError: The system refused to write; an old preset is left as it was.
         """
+        saving.check_target(Path(preset_dir), "keras_hub", max_shard_size)
         keras_format.save(
             Path(preset_dir), self.model, self.family_tables(), max_shard_size=max_shard_size
         )
@@ -344,7 +351,8 @@ class Backbone(Adaptable):
             path: Ends in `.weights.h5` (as KerasHub writes them) or `.safetensors` (our names).
 
         Raises:
-            ValueError: The path ends otherwise, or KerasHub's form cannot hold the model.
+            ValueError: The path ends otherwise, the weights are int8, or KerasHub's form cannot
+                hold the model.
             OSError: The system refused to write; an old file is left as it was.
         """
         weight_files.save(Path(path), self.model, self.family_tables())
@@ -375,10 +383,12 @@ class Backbone(Adaptable):
     ) -> None:
         """Makes the matrices int8, for good: they take a quarter of float32's memory.
 
-        A scale belongs to each row of outputs, the largest number of a row becomes 127 or -127.
-        Biases, norms and positions stay float32. When the model computes, what goes into a matrix
-        is rounded to int8 too, with a scale for each token. The weights cannot be trained
-        afterwards; a `torch_module()` that was there no longer shares them.
+        This is W8A8: symmetric weights with a scale for each output channel (in the table of
+        tokens for each token), whose largest number becomes 127 or -127, and dynamic activations:
+        when the model computes, what goes into a matrix is rounded to int8 with a scale for each
+        token. Biases, norms and positions stay float32. The weights cannot be trained afterwards;
+        a `torch_module()` that was there no longer shares them, and keeps its own as long as
+        somebody holds it, as the optimizer of a `fit` does: `quantize` of the task drops that.
 
         Args:
             mode: "int8".

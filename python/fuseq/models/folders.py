@@ -4,11 +4,14 @@
 from os import PathLike
 from pathlib import Path
 
-from fuseq import hub
+from fuseq import _core, hub
 from fuseq._core import GenerationOptions, Model
+from fuseq.models.counts import check_count
+from fuseq.models.dtypes import engine_dtype
 from fuseq.models.families import FAMILIES
 from fuseq.presets import native_format, transformers_format
 from fuseq.presets.load import Preset, open_preset
+from fuseq.presets.preset_files import OTHER_WEIGHTS
 
 
 def open_folder(preset: str | PathLike[str]) -> Preset:
@@ -27,10 +30,29 @@ def open_folder(preset: str | PathLike[str]) -> Preset:
     return open_preset(hub.locate(preset), FAMILIES)
 
 
+def check_engine_arguments(dtype: object, num_threads: object, call: str) -> str | None:
+    """Checks what decides how a model is loaded, before it is looked for.
+
+    Args:
+        dtype: As `engine_dtype` takes it.
+        num_threads: None or a whole number; 0, too, means the threads of the machine.
+        call: Names the call in errors.
+
+    Returns:
+        The engine's word for the dtype; None for None.
+
+    Raises:
+        ValueError: The engine does not compute in the dtype, or num_threads is no such number.
+    """
+    if num_threads is not None:
+        check_count("num_threads", num_threads, "None or ", least=0, call=call)
+    return engine_dtype(dtype)
+
+
 def load_model(
     folder: str | PathLike[str],
     *,
-    dtype: str | None = None,
+    dtype: object = None,
     num_threads: int | None = None,
     cpu_isa: str = "automatic",
 ) -> Model:
@@ -39,8 +61,10 @@ def load_model(
     Args:
         folder: Holds `config.json` (KerasHub, transformers) or `spec.json` (ours), and the weights;
             or a name or handle as `from_preset` takes it.
-        dtype: "float32", "bfloat16" or "int8"; by default bfloat16 or int8 if stored so, else
-            float32.
+        dtype: "float32", "bfloat16", "int8" or a policy of Keras; by default what the policy of a
+            KerasHub preset says, else bfloat16 or int8 if stored so, else float32. A folder of
+            ours is used for int8 where its file is mapped: replace such a file by a rename, as
+            `save_model` does, never in place.
         num_threads: Threads for packing and for `generate` on this model; by default those of the
             machine.
         cpu_isa: "automatic", "avx512", "avx2" or "portable".
@@ -50,8 +74,8 @@ def load_model(
 
     Raises:
         FileNotFoundError: The folder or one of its files is not there.
-        ValueError: A file is not what it should be, or weights are missing, unexpected or misshapen
-            (all in one message).
+        ValueError: An argument or a file is not what it should be, or weights are missing,
+            unexpected or misshapen (all in one message).
         ImportError: Only `pytorch_model.bin` is there, and torch is not installed.
 
     Example:
@@ -59,7 +83,8 @@ def load_model(
         >>> model.family
         'gpt2'
     """
-    return open_folder(folder).load_model(dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa)
+    wanted = check_engine_arguments(dtype, num_threads, "load_model")
+    return open_folder(folder).load_model(dtype=wanted, num_threads=num_threads, cpu_isa=cpu_isa)
 
 
 def load_generation_options(
@@ -95,11 +120,20 @@ def save_model(
             None: one that is there is kept.
 
     Raises:
+        TypeError: The options are of another type.
         OSError: The system refused to write; an old folder is left as it was.
     """
-    model.save(folder)
-    if options is not None:
-        native_format.save_generation_options(options, Path(folder))
+    if options is not None and not isinstance(options, GenerationOptions):
+        raise TypeError(
+            f"save_model: options must be None or a GenerationOptions, got {type(options).__name__}"
+        )
+
+    def fill(unfinished: Path) -> None:
+        model.save(unfinished)
+        if options is not None:
+            native_format.save_generation_options(options, unfinished)
+
+    _core.save_folder(folder, fill, OTHER_WEIGHTS)
 
 
 def export_transformers(model: Model, folder: str | PathLike[str]) -> None:

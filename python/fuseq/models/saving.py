@@ -2,6 +2,7 @@
 """Writes a task as a preset folder, in one of three forms."""
 
 import json
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def save(
     task: "Task",
     folder: Path,
     form: str,
-    max_shard_size: float,
+    max_shard_size: float | None,
     generation_options: GenerationOptions | None = None,
 ) -> None:
     """Writes a preset folder; it appears when it is whole.
@@ -34,11 +35,12 @@ def save(
         task: What to write.
         folder: Where; old files of a preset in it go, others are kept.
         form: "keras_hub", "transformers" or "fuseq".
-        max_shard_size: Gigabytes of the largest file of weights, in KerasHub's form.
+        max_shard_size: Gigabytes of the largest file of weights, in KerasHub's form; None: one
+            file.
         generation_options: To write in place of those of the task; not in KerasHub's form.
 
     Raises:
-        TypeError: generation_options is of another type.
+        TypeError: generation_options or max_shard_size is of another type.
         ValueError: There is no such form, it cannot hold the task, or the folder holds another, is
             the current one or holds that.
         OSError: The system refused to write; an old folder is left as it was.
@@ -47,15 +49,12 @@ def save(
         raise ValueError(
             f"save_to_preset: format must be None or one of {', '.join(FORMATS)}, got {form!r}"
         )
-    if not max_shard_size > 0:
-        raise ValueError(f"save_to_preset: max_shard_size must be above 0, got {max_shard_size}")
     if generation_options is not None and not isinstance(generation_options, GenerationOptions):
         raise TypeError(
             "save_to_preset: generation_options must be None or a GenerationOptions, got "
             f"{type(generation_options).__name__}"
         )
-    _check_place(folder)
-    _check_form(folder, form)
+    check_target(folder, form, max_shard_size)
     if form == "fuseq":
         _fuseq(task, folder, generation_options or task.generation_settings())
     elif form == "transformers":
@@ -67,6 +66,33 @@ def save(
                 f'got "{form}", which has no place for them'
             )
         _keras_hub(task, folder, max_shard_size)
+
+
+def check_target(folder: Path, form: str, max_shard_size: float | None) -> None:
+    """Checks where a preset is to be written, and how large its files may be.
+
+    Args:
+        folder: As `save` takes it.
+        form: As `save` takes it.
+        max_shard_size: As `save` takes it.
+
+    Raises:
+        TypeError: max_shard_size is no number.
+        ValueError: It is not above 0, or the folder holds another form, is the current one or holds
+            that.
+    """
+    if max_shard_size is not None:
+        if isinstance(max_shard_size, bool) or not isinstance(max_shard_size, Real):
+            raise TypeError(
+                "save_to_preset: max_shard_size must be None or a number of gigabytes, got "
+                f"{max_shard_size!r}"
+            )
+        if not max_shard_size > 0:
+            raise ValueError(
+                f"save_to_preset: max_shard_size must be above 0, got {max_shard_size}"
+            )
+    _check_place(folder)
+    _check_form(folder, form)
 
 
 def _check_place(folder: Path) -> None:
@@ -93,7 +119,7 @@ def _check_form(folder: Path, form: str) -> None:
         )
 
 
-def _keras_hub(task: "Task", folder: Path, max_shard_size: float) -> None:
+def _keras_hub(task: "Task", folder: Path, max_shard_size: float | None) -> None:
     preprocessor = task.preprocessor
     keras_format.save(
         folder,

@@ -14,7 +14,7 @@ from fuseq._core import GenerationOptions
 from fuseq.models import saving, summary
 from fuseq.models.backbone import Backbone, default_name
 from fuseq.models.families import FAMILIES
-from fuseq.models.folders import open_folder
+from fuseq.models.folders import check_engine_arguments, open_folder
 from fuseq.models.preprocessor import Preprocessor
 from fuseq.models.registry import find_subclass, load_families, serves
 from fuseq.presets.load import Preset, Rules
@@ -216,7 +216,7 @@ class Task:
     def save_to_preset(
         self,
         preset_dir: str | PathLike[str],
-        max_shard_size: float = 10,
+        max_shard_size: float | None = 10,
         *,
         format: Format | None = None,
         generation_options: GenerationOptions | None = None,
@@ -226,9 +226,10 @@ class Task:
         Args:
             preset_dir: The folder; it appears when all is written. Files of other kinds in it are
                 kept.
-            max_shard_size: Gigabytes of the largest file of weights in KerasHub's form.
+            max_shard_size: Gigabytes of the largest file of weights in KerasHub's form; None: one
+                file.
             format: None or "keras_hub": opened by KerasHub too; "transformers": by transformers
-                too; "fuseq": by programs in C++ too, and mapped without a copy.
+                too; "fuseq": by programs in C++ too, int8 without a copy.
             generation_options: What the sampler "preset", the command and programs in C++ do where
                 nothing else is said; not in KerasHub's form. None: the settings that the task came
                 with, if any.
@@ -397,6 +398,9 @@ def _check_arguments(kind: type[Task], given: Mapping[str, Any]) -> None:
             f"{kind.__name__}.from_preset: arguments must be of {', '.join(sorted(_ARGUMENTS))}, "
             f"got {', '.join(unknown)}"
         )
+    check_engine_arguments(
+        given.get("dtype"), given.get("num_threads"), f"{kind.__name__}.from_preset"
+    )
     device = given.get("device")
     if device not in (None, "auto", "cpu"):
         raise ValueError(

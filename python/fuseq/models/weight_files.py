@@ -12,6 +12,7 @@ from fuseq.presets.family import Family, Spec
 
 _KERAS = ".weights.h5"
 _OURS = ".safetensors"
+_INT8_MARK = "int8_panels"  # in the metadata of a folder's file
 
 
 def save(path: Path, model: Model, family: Family) -> None:
@@ -38,15 +39,24 @@ def save(path: Path, model: Model, family: Family) -> None:
 def load(
     path: Path, spec: Spec, family: Family, *, dtype: str | None, num_threads: int | None
 ) -> Model:
-    """Reads a model of a known spec."""
+    """Reads a model of a known spec; errors name the file."""
     _check(path, "load_weights")
     if not path.is_file():
         raise FileNotFoundError(f'load_weights "{path}": the file must exist, got none')
     if path.name.endswith(_KERAS):
         weights = keras_format.load_weights_h5(path, spec, family)
     else:
-        weights = SafeTensorsFile(path).tensors()
-    return Model.build(json.dumps(spec), weights, dtype=dtype, num_threads=num_threads)
+        file = SafeTensorsFile(path)
+        if _INT8_MARK in file.metadata:
+            raise ValueError(
+                f'load_weights "{path}": the file must hold weights that are floats, got int8, '
+                "which is read with its folder. Use from_preset"
+            )
+        weights = file.tensors()
+    try:
+        return Model.build(json.dumps(spec), weights, dtype=dtype, num_threads=num_threads)
+    except ValueError as error:
+        raise ValueError(f'load_weights "{path}": {error}') from error
 
 
 def _check(path: Path, call: str) -> None:

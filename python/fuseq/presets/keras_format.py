@@ -123,8 +123,9 @@ def load_model(
     Args:
         folder: The preset.
         families: The known families.
-        dtype: "float32", "bfloat16", "int8" or None: bfloat16 if stored so, int8 if all that Keras
-            quantises is, else float32.
+        dtype: "float32", "bfloat16", "int8" or None: what the policy in `config.json` says, int8
+            only if all that Keras quantises is; without a policy bfloat16 if stored so, else
+            float32.
         num_threads: Threads, or None for those of the machine.
         cpu_isa: "automatic", "avx512", "avx2" or "portable".
         spec: What `read_spec` gave; None: it is read.
@@ -142,8 +143,9 @@ def load_model(
     family = _find_family(_config(folder), families, f'load "{folder / CONFIG_FILE}"')
     path = _weights_file(folder)
     weights = keras_weights.load_weights(path, spec, family)
-    if dtype is None and policy == "int8" and keras_weights.is_int8(path, spec, family):
-        dtype = policy  # the whole numbers stay: the largest of each row of outputs is 127
+    if dtype is None and (policy != "int8" or keras_weights.is_int8(path, spec, family)):
+        # Of int8 the whole numbers stay: the largest of each row is 127, as Keras makes them.
+        dtype = policy
     return Model.build(
         json.dumps(spec), weights, dtype=dtype, num_threads=num_threads, cpu_isa=cpu_isa
     )

@@ -77,8 +77,8 @@ class Preset:
         """The model, its weights packed.
 
         Args:
-            dtype: "float32", "bfloat16", "int8" or None: bfloat16 or int8 if stored so, else
-                float32.
+            dtype: "float32", "bfloat16", "int8" or None: what the policy of a KerasHub preset
+                says; else bfloat16 or int8 if stored so, else float32.
             num_threads: Threads, or None for those of the machine.
             cpu_isa: "automatic", "avx512", "avx2" or "portable".
 

@@ -79,8 +79,8 @@ def module_of(engine: EngineWeights) -> TransformerModule:
     """
     if engine.is_quantized:
         raise ValueError(
-            "torch_module: weights must be floats to be trained, got int8. Load the preset that "
-            'was quantised, or this one with dtype="float32"'
+            "weights: must be floats to be trained, got int8. Load the preset "
+            'that was quantised, or this one with dtype="float32"'
         )
     with engine.lock:
         if engine.holder is None:
