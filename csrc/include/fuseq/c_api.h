@@ -189,7 +189,8 @@ FUSEQ_API int fuseq_generation_options_init(fuseq_generation_options* options, s
 FUSEQ_API int fuseq_call_options_init(fuseq_call_options* options, size_t struct_size);
 
 /// Loads a folder with spec.json and model.safetensors. `options` may be NULL. `*model` is NULL
-/// after a failure, else to be given back with `fuseq_model_free`.
+/// after a failure, else to be given back with `fuseq_model_free`. int8 weights are used where the
+/// file is mapped: replace such a file by a rename, never in place, while a model uses it.
 FUSEQ_API int fuseq_model_load(const char* folder, const fuseq_model_options* options,
                                fuseq_model** model);
 /// NULL is allowed. No call may be using the model.

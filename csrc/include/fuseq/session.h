@@ -136,7 +136,7 @@ class FUSEQ_API Session {
   /// Keys and values [L, 2, S, G, E] float32 of all S positions that the cache has room for:
   /// max_length, or the source's length. Positions that were never filled are zeros.
   [[nodiscard]] Tensor read_cache(RequestId sequence, CacheKind kind);
-  /// The reverse, for S up to that; rounds to the model's dtype.
+  /// The reverse, for S up to that; rounds to the dtype of the session's cache.
   void write_cache(RequestId sequence, CacheKind kind, ConstView cache);
   void close(RequestId sequence);
 
