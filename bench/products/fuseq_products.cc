@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuseq-products: how near the matrix products of models come to what the machine can do.
+// fuseq-products: how near the matrix products of models, and whole steps of them, come to what the
+// machine can do.
 #include <algorithm>
 #include <iostream>
 #include <string>
@@ -13,6 +14,8 @@
 #include "products/prompt.h"
 #include "products/settings.h"
 #include "products/step.h"
+#include "products/whole_step.h"
+#include "random_weights.h"
 #include "shapes.h"
 
 namespace fuseq::bench {
@@ -78,6 +81,20 @@ void run_steps(const ProductSettings& settings, Tables& tables) {
   }
 }
 
+void run_whole_steps(const ProductSettings& settings, Tables& tables) {
+  for (const std::string& name : settings.models) {
+    for (const DType dtype : settings.dtypes) {
+      const auto model = random_model(spec_of(name), {.dtype = dtype});
+      const ReadBuffer buffer(step_bytes(*model));
+      for (const int wanted : settings.threads) {
+        const int threads = Context({.num_threads = wanted}).num_threads();
+        tables.print("The whole of a decode step, 1 row",
+                     measure_whole_step(name, model, buffer, threads, settings.rounds));
+      }
+    }
+  }
+}
+
 /// The layers of all models, equal ones once.
 std::vector<std::vector<LinearShape>> prompt_layers(const ProductSettings& settings) {
   std::vector<std::vector<LinearShape>> layers;
@@ -123,6 +140,7 @@ int main(int argc, char** argv) {
     for (const std::string& model : settings.models) static_cast<void>(spec_of(model));
     Tables tables(settings.output, describe_machine(fuseq::CpuIsa::automatic));
     run_steps(settings, tables);
+    run_whole_steps(settings, tables);
     run_prompts(settings, tables);
   } catch (const std::exception& error) {
     std::cerr << error.what() << '\n';

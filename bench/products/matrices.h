@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -26,12 +27,22 @@ class Matrices {
   void multiply(Context& ctx, size_t index, int64_t rows);
   /// The same with all of them in turn.
   void multiply_all(Context& ctx, int64_t rows);
+  /// Makes int8 rows of the rows, as a norm before a product does. False where that cannot be:
+  /// matrices of another dtype, or a shared library, which does not show the ops.
+  [[nodiscard]] bool quantize_rows(Context& ctx, int64_t rows);
+  /// multiply without quantising; after a quantize_rows that was true.
+  void multiply_quantized(Context& ctx, size_t index, int64_t rows);
 
  private:
   std::vector<PackedMatrix> matrices_;
   std::vector<float> x_;
   std::vector<float> bias_;
   std::vector<float> y_;
+  struct Int8Rows {
+    std::vector<int8_t> values;
+    std::vector<float> scales;
+  };
+  std::map<int64_t, Int8Rows> int8_rows_;  ///< by the inputs of a matrix
 };
 
 /// The shortest of so many calls.

@@ -12,7 +12,8 @@
 namespace fuseq::bench {
 
 /// A record for each shape and one for all of them together. What `linear` does beside multiplying
-/// counts as time: rounding or quantising the rows, scales, bias and writing.
+/// counts as time: rounding or quantising the rows, scales, bias and writing. In int8 a static
+/// library also shows the products of rows that are int8 already ("int8 rows").
 [[nodiscard]] std::vector<Record> measure_prompt(std::span<const LinearShape> shapes, DType dtype,
                                                  int64_t rows, Context& ctx, int rounds);
 

@@ -35,7 +35,7 @@ ProductSettings parse_product_settings(const std::vector<std::string>& arguments
 }
 
 const char* product_usage() noexcept {
-  return R"(fuseq-products: the matrix products of models beside what the machine can do, in the same rounds
+  return R"(fuseq-products: the matrix products and steps of models beside what the machine can do, in the same rounds
 
   --models LIST   tiny, tiny-causal, bart-base, bart-large, marian-base, gpt2, gpt2-medium,
                   gpt2-large                                    [bart-base,gpt2]
