@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """fuseq against its rivals: equal ids first, then times in interleaved rounds, one table.
 
-    python bench/compare.py --rows targets --moment first --output bench/results/cpu-int8-first
+    python bench/compare.py --products build-bench/bench/fuseq-products --output first
 
 Every rival has a file in `peers/` and a process of its own. All generate from the same random
 weights of real shapes. A round runs all rivals once, one after the other, so that a slow moment of
@@ -24,6 +24,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from comparison.limits import ARGUMENTS, LIMIT_ROWS, run_products
+from comparison.limits import markdown as limits_markdown
 from comparison.measure import run_row
 from comparison.ragged_row import run_ragged_row
 from comparison.report import cpu_features, cpu_name, markdown, markdown_rows
@@ -99,6 +101,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rows", choices=sorted(ROW_SETS), default="targets")
     parser.add_argument("--only", help="names of rows, separated by commas; the others wait")
     parser.add_argument("--peers", default=",".join(RIVALS), help="names, separated by commas")
+    parser.add_argument(
+        "--products", type=Path, help="fuseq-products as it was built: runs rows 8, 9 and 9b too"
+    )
     parser.add_argument("--threads", type=int, default=2)
     what = "in place of the rows' own; no targets then"
     parser.add_argument("--dtype", choices=sorted(ALL_DTYPES), help=what)
@@ -119,11 +124,20 @@ def parse_options() -> argparse.Namespace:
         if name not in options.peers:
             parser.error(f"--peers: {name} must be among them: {why}")
     rows = {row.name: row for row in ROW_SETS[options.rows]}
-    wanted = options.only.split(",") if options.only else list(rows)
+    beside_limits = LIMIT_ROWS if options.rows in ARGUMENTS else ()
+    if options.products and not beside_limits:
+        parser.error(f"--products: --rows must be one of {', '.join(ARGUMENTS)}")
+    own = beside_limits if options.products else ()
+    wanted = options.only.split(",") if options.only else [*own, *rows]
     for name in wanted:
-        if name not in rows:
-            parser.error(f"--only: {name} must be one of {', '.join(rows)}")
-    options.rows = [rows[name] for name in wanted]
+        if name in beside_limits and not options.products:
+            parser.error(f"--only: {name} needs --products, the program that measures it")
+        if name not in (*beside_limits, *rows):
+            known = ", ".join([*rows, *beside_limits])
+            parser.error(f"--only: {name} must be one of {known}")
+    options.row_set = options.rows
+    options.limit_rows = [name for name in wanted if name in beside_limits]
+    options.rows = [rows[name] for name in wanted if name in rows]
     if options.dtype:
         options.rows = [replace(row, dtype=options.dtype) for row in options.rows]
     if options.inputs:
@@ -149,6 +163,19 @@ def main() -> int:
         "versions": {"python": platform.python_version()},
         "rows": [],
     }
+    if options.limit_rows:
+        try:
+            report["limits"] = run_products(
+                options.products,
+                options.row_set,
+                options.limit_rows,
+                options.threads,
+                options.rounds,
+            )
+        except (OSError, subprocess.CalledProcessError, ValueError) as error:
+            raise SystemExit(f"--products: {error}") from error
+        print("\n".join(limits_markdown([report])), flush=True)
+        write_report(report, options.output)
     order = {row.name: number for number, row in enumerate(options.rows)}
 
     def group(row: Row) -> tuple[str, str]:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from comparison import limits
 from comparison.report import lengths, number
 from comparison.rows import ROW_SETS, Row, target_of
 
@@ -64,19 +65,20 @@ def cell(row: dict[str, Any] | None) -> str:
     return "; ".join(notes)
 
 
-def meets(row: dict[str, Any] | None, target: float) -> bool:
+def meets(row: dict[str, Any], target: float) -> bool:
     """Whether a run met the target; without CTranslate2 nothing says so."""
-    if row is None or not any(name.startswith(NEEDED) for name in row["peers"]):
+    if not any(name.startswith(NEEDED) for name in row["peers"]):
         return False
     failed = any(name.startswith(NEEDED) for name in row["failures"])
     return not failed and (row.get("ratio") or 0) >= target
 
 
 def met(rows: list[dict[str, Any] | None], target: float | None) -> str:
-    """In how many of the runs the target was met; a run without the row did not."""
+    """In how many of the runs with the row its target was met, and how many had it not."""
     if target is None:
         return "–"
-    return f"{sum(meets(row, target) for row in rows)} of {len(rows)}"
+    ran = [meets(row, target) for row in rows if row is not None]
+    return limits.count_met(ran, len(rows))
 
 
 def goal_of(reports: list[Report], name: str) -> float | None:
@@ -146,6 +148,7 @@ def markdown(reports: list[Report]) -> str:
         cells = " | ".join(map(cell, rows))
         goal = "–" if target is None else f"{target:g}"
         lines.append(f"| {name} | {what(shown)} | {cells} | {goal} | {met(rows, target)} |")
+    lines += limits.markdown(reports)
     return "\n".join(lines) + "\n"
 
 

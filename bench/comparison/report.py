@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from comparison import limits
 from comparison.checks import LOSSES, MARGINS
 from comparison.rivals import SUBJECT
 
@@ -86,9 +87,9 @@ def markdown_rows(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def bounds(limits: dict[str, float]) -> str:
+def bounds(of_dtypes: dict[str, float]) -> str:
     """A bound for each dtype, in words."""
-    return ", ".join(f"{limit:g} in {dtype}" for dtype, limit in limits.items())
+    return ", ".join(f"{limit:g} in {dtype}" for dtype, limit in of_dtypes.items())
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -115,4 +116,5 @@ def markdown(report: dict[str, Any]) -> str:
         HEAD,
     ]
     lines += [markdown_rows(row) for row in report["rows"]]
+    lines += limits.markdown([report])
     return "\n".join(lines) + "\n"

@@ -244,9 +244,9 @@ def test_a_target_is_not_met_without_ctranslate2() -> None:
     assert last_line(failed).endswith("| 0 of 1 |")
 
 
-def test_a_run_without_the_row_did_not_meet_its_target() -> None:
+def test_a_run_without_the_row_is_told_beside_those_that_met_its_target() -> None:
     assert "| not run |" in last_line(report(), {**report(), "rows": []})
-    assert last_line(report(), {**report(), "rows": []}).endswith("| 1 of 2 |")
+    assert last_line(report(), {**report(), "rows": []}).endswith("| 1 of 1 (not run in 1) |")
 
 
 def test_a_changed_row_is_shown_without_a_target() -> None:
