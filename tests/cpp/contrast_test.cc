@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "decode_arrays.h"
+#include "fuseq/generate.h"
 #include "kernels/ref/decode_ops_ref.h"
+#include "random_model.h"
 
 namespace fuseq::inline v0 {
 namespace {
@@ -169,6 +171,33 @@ TEST(Contrast, the_winner_is_appended_to_all_rows_of_the_request) {
   }
   EXPECT_EQ(std::vector<float>(tried.history[0].begin(), tried.history[0].begin() + 6),
             (std::vector<float>{1, 0, 0, 1, -0.6f, -0.8f}));
+}
+
+TEST(Contrast, what_rules_hide_is_not_chosen_for_being_new) {
+  for (const TransformerSpec& spec : {test::bart_like(), test::gpt2_like()}) {
+    const auto model = test::build(spec, test::random_weights(spec, 7));
+    const std::vector<int32_t> start = {11, 5, 11}, source = {7, 9};
+    const std::vector<Prompt> prompts = {{.encoder_ids = spec.is_seq2seq()
+                                                             ? std::span<const int32_t>(source)
+                                                             : std::span<const int32_t>(),
+                                          .decoder_ids = start}};
+    GenerationOptions options{.max_new_tokens = 6, .top_k = 5, .penalty_alpha = 1};
+    options.forced_eos_token_id = 13;
+    options.stop_token_ids = {13};
+    options.use_default_stop_ids = false;
+    options.min_new_tokens = 5;
+    const std::vector<int32_t> ids = generate(*model, prompts, options)[0][0].ids;
+    EXPECT_EQ(ids.size(), 9u);
+    EXPECT_EQ(ids.back(), 13);
+    options.forced_eos_token_id = -1;
+    for (int32_t id = 0; id < spec.vocab; ++id) {
+      if (id != 11 && id != 12) options.suppress_token_ids.push_back(id);
+    }
+    const std::vector<int32_t> allowed = generate(*model, prompts, options)[0][0].ids;
+    for (const int32_t id : allowed) {
+      EXPECT_TRUE(id == 11 || id == 12 || id == 5) << id;
+    }
+  }
 }
 
 TEST(Contrast, ties_go_to_the_lower_candidate) {

@@ -18,7 +18,7 @@ namespace fuseq::inline v0 {
 /// Calls f(id) for the ids that no_repeat_ngram and min_length hide; one may come twice.
 template <typename F>
 void for_each_banned(const DecodeRules& rules, const int32_t* ids, int32_t length, const F& f) {
-  if (rules.no_repeat_ngram_size > 0) {
+  if (rules.no_repeat_ngram_size > 0 && rules.no_repeat_ngram_size <= length) {
     const int32_t prefix = rules.no_repeat_ngram_size - 1;
     const int32_t* last = ids + length - prefix;
     for (int32_t t = 0; t + prefix < length; ++t) {

@@ -2,6 +2,7 @@
 // The door of contrast: which of the tried candidates a contrastive search takes.
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "base/context_impl.h"
@@ -26,8 +27,10 @@ int32_t best_candidate(Context& ctx, const DecodeState& state, int32_t slot) {
     for (int64_t c = begin; c < end; ++c) {
       const float likeness =
           largest_dot(hidden.candidates + c * hidden.dim, hidden.history, T, hidden.dim);
+      const bool is_hidden = p[c] < 0;
       scores[static_cast<size_t>(c)] =
-          (1.0f - rules.penalty_alpha) * p[c] - rules.penalty_alpha * likeness;
+          is_hidden ? -std::numeric_limits<float>::infinity()
+                    : (1.0f - rules.penalty_alpha) * p[c] - rules.penalty_alpha * likeness;
     }
   });
   return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());

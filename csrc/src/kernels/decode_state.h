@@ -142,7 +142,8 @@ struct DecodeState {
   // Candidates, best first: candidate c of a beam or contrastive request is at first_row * K + c,
   // that of a free row at row * K.
   float* candidate_scores = nullptr;     ///< [N * K] beams: accumulated log-probability;
-                                         ///< contrastive: probability; else the score itself
+                                         ///< contrastive: probability, -1 for a hidden one
+                                         ///< behind the first; else the score itself
   float* candidate_log_probs = nullptr;  ///< [N * K] with return_scores: the model's
   int32_t* candidate_beams = nullptr;    ///< [N * K] row within the request
   int32_t* candidate_ids = nullptr;      ///< [N * K]
@@ -163,9 +164,9 @@ struct DecodeState {
 ///
 ///   best = argmax_c (1 - alpha) p[c] - alpha max over t < T of cos(candidates[c], history[t])
 ///
-/// p are the candidate_scores; ties go to the lower c. The winner's hidden row joins the history,
-/// its id the request's rows, its lane their lane tables.
-/// Source: Su et al. 2022, https://arxiv.org/abs/2202.06417; the form is KerasHub's.
+/// p are the candidate_scores, those with -1 stay out; ties go to the lower c. The winner's hidden
+/// row joins the history, its id the request's rows, its lane their lane tables. Source: Su et al.
+/// 2022, https://arxiv.org/abs/2202.06417; the form is KerasHub's.
 void contrast(Context& ctx, const DecodeState& state, std::span<const int32_t> active);
 
 /// Applies the rules to state.logits in place. `active` lists request slots; finished ones are

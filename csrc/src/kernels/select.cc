@@ -174,24 +174,29 @@ void draw_rows(Context& ctx, const DecodeState& state, std::span<const int32_t> 
   });
 }
 
-/// Turns the scores of contrastive candidates into probabilities of the whole vocabulary.
+/// Turns the scores of contrastive candidates into probabilities of the whole vocabulary; those
+/// that rules hide get -1, so that they are not chosen for being new.
 void weigh_candidates(Context& ctx, const DecodeState& state, std::span<const int32_t> active) {
   for (const int32_t slot : active) {
     const DecodeRules& rules = state.rules[slot];
     if (state.done[slot] != 0 || rules.mode != DecodeMode::contrastive) continue;
     float* const scores = state.candidate_scores + rules.first_row * kMaxCandidatesPerRow;
     const int32_t row = rules.first_row + state.winner[slot];
-    if (!std::isfinite(scores[0])) {  // all banned, or an infinite score
-      std::fill_n(scores, rules.num_rows, 0.0f);
+    // They are sorted.
+    const float* const hidden = std::find(scores + 1, scores + rules.num_rows, kMinusInfinity);
+    const auto num_shown = static_cast<int32_t>(hidden - scores);
+    std::fill(scores + num_shown, scores + rules.num_rows, -1.0f);
+    if (!std::isfinite(scores[0])) {  // all hidden, or an infinite score
+      std::fill_n(scores, num_shown, 0.0f);
       scores[0] = 1;
       continue;
     }
     const cpu::ScaledRow scaled{state.logits + state.logit_row[row] * state.vocab, state.vocab,
                                 scores[0], 1.0f / rules.filter.temperature};
     const float sum = FUSEQ_PICK(ctx.impl().isa, scaled_sum_exp)(scaled);
-    const cpu::ScaledRow candidates{scores, rules.num_rows, scaled.shift, scaled.scale};
+    const cpu::ScaledRow candidates{scores, num_shown, scaled.shift, scaled.scale};
     (void)FUSEQ_PICK(ctx.impl().isa, scaled_exp)(candidates, scores);
-    FUSEQ_PICK(ctx.impl().isa, scale_row)(scores, rules.num_rows, 1.0f / sum, scores);
+    FUSEQ_PICK(ctx.impl().isa, scale_row)(scores, num_shown, 1.0f / sum, scores);
   }
 }
 

@@ -233,6 +233,7 @@ void contrast(const DecodeState& state, std::span<const int32_t> active) {
     int32_t winner = 0;
     double best = -std::numeric_limits<double>::infinity();
     for (int32_t c = 0; c < rules.num_rows; ++c) {
+      if (state.candidate_scores[first + c] < 0) continue;  // hidden
       double likeness = -std::numeric_limits<double>::infinity();
       for (int32_t t = 0; t < T; ++t) {
         double product = 0;
@@ -338,8 +339,9 @@ void select(const DecodeState& state, std::span<const int32_t> active) {
           sum += x;
         }
         for (int64_t c = first; c < first + rules.num_rows; ++c) {
-          state.candidate_scores[c] =
-              static_cast<float>(p[static_cast<size_t>(state.candidate_ids[c])] / sum);
+          const auto id = static_cast<size_t>(state.candidate_ids[c]);
+          const bool is_hidden = c > first && std::isinf(scores[id]) && scores[id] < 0;
+          state.candidate_scores[c] = is_hidden ? -1.0f : static_cast<float>(p[id] / sum);
         }
         break;
       }
