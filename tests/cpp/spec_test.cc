@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "fuseq/error.h"
@@ -82,6 +83,12 @@ TEST(Spec, names_every_fault_at_once) {
 TEST(Spec, refuses_contradictions) {
   TransformerSpec spec = test::gpt2_like();
   spec.decoder.relative = {.buckets = 32, .max_distance = 128};
+  EXPECT_THROW(validate(spec), Error);
+  spec = test::bart_like();
+  spec.encoder.windows = {4};
+  EXPECT_THROW(validate(spec), Error);
+  spec = test::gpt2_like();
+  spec.head.cap = std::numeric_limits<float>::infinity();
   EXPECT_THROW(validate(spec), Error);
   spec = test::gpt2_like();
   spec.decoder.rope = {{1, 2}};

@@ -2,6 +2,7 @@
 // Which specs hold together.
 #include "fuseq/spec.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -116,7 +117,10 @@ void validate(const TransformerSpec& spec) {
   faults.check(spec.token_types >= 0, "token_types must not be negative, got ", spec.token_types);
   faults.check(std::isfinite(spec.head.scale) && spec.head.scale != 0,
                "head.scale must be finite and not 0, got ", spec.head.scale);
-  faults.check(spec.head.cap >= 0, "head.cap must not be negative, got ", spec.head.cap);
+  faults.check(spec.head.cap >= 0 && std::isfinite(spec.head.cap),
+               "head.cap must not be negative, got ", spec.head.cap);
+  faults.check(std::ranges::all_of(spec.encoder.windows, [](int window) { return window == 0; }),
+               "encoder.windows must be 0: sources are seen whole");
   const auto check_id = [&](const char* field, int id) {
     faults.check(id >= -1 && id < spec.vocab, field, " must be -1 (none) or below vocab ",
                  spec.vocab, ", got ", id);
