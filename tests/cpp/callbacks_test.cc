@@ -7,6 +7,7 @@
 #include <set>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "fuseq/error.h"
 #include "fuseq/generate.h"
@@ -237,6 +238,45 @@ TEST(Session, goes_on_after_a_callback_that_ends_some_rows_and_throws) {
     for (const RequestId id : ids) EXPECT_TRUE(session.is_finished(id)) << "after " << after;
     EXPECT_EQ(session.take(ids.back())[0].ids,
               generate(*c.model, {{c.prompts[0]}}, {.max_new_tokens = 9})[0][0].ids);
+  }
+}
+
+TEST(Session, tells_every_token_once_whatever_callbacks_throw) {
+  for (const TransformerSpec& spec : both_kinds()) {
+    const Case c(spec, 1, 4);
+    GenerationOptions draws{.max_new_tokens = 5,
+                            .do_sample = true,
+                            .temperature = 3.0f,
+                            .seed = 3,
+                            .num_return_sequences = 2};
+    GenerationOptions contrastive{.max_new_tokens = 4, .top_k = 3, .penalty_alpha = 0.5f};
+    for (int every = 1; every < 6; ++every) {
+      Session session(c.model, {.max_rows = 12});
+      std::vector<RequestId> ids;
+      for (size_t i = 0; i < c.prompts.size(); ++i) {
+        ids.push_back(session.submit(c.prompts[i], i % 2 == 0 ? draws : contrastive));
+      }
+      std::map<std::pair<RequestId, int64_t>, Ids> seen;
+      int told = 0;
+      const auto on_token = [&](const NewToken& token) {
+        seen[{token.request, token.row}].push_back(token.id);
+        if (++told % every == 0) throw std::runtime_error("later");
+        return false;
+      };
+      for (int step = 0; step < 200; ++step) {
+        try {
+          if (!session.step(on_token)) break;
+        } catch (const std::runtime_error&) {
+        }
+      }
+      for (const RequestId id : ids) {
+        const std::vector<Hypothesis> rows = session.take(id);
+        for (size_t r = 0; r < rows.size(); ++r) {
+          const Ids fresh(rows[r].ids.begin() + rows[r].prompt_length, rows[r].ids.end());
+          EXPECT_EQ(seen[std::pair(id, static_cast<int64_t>(r))], fresh) << every << " row " << r;
+        }
+      }
+    }
   }
 }
 

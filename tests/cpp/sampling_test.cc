@@ -280,6 +280,8 @@ TEST(Options, that_contradict_each_other_are_named) {
   EXPECT_EQ(message({.do_sample = true, .top_p = 0}), "prompts[0]: top_p must be in (0, 1], got 0");
   EXPECT_EQ(message({.do_sample = true, .temperature = 0}),
             "prompts[0]: temperature must be finite and at least 1e-37, got 0");
+  EXPECT_EQ(message({.temperature = 1e-5f, .num_beams = 2}),
+            "prompts[0]: temperature: must be at least 0.0001 with beams, got 1e-05");
   EXPECT_EQ(message({.do_sample = true, .min_p = 2}), "prompts[0]: min_p must be in [0, 1], got 2");
   EXPECT_EQ(message({.penalty_alpha = 0.5f}),
             "prompts[0]: top_k: contrastive search needs 1 ... 1024 candidates, got 0");

@@ -299,6 +299,33 @@ TEST(Session, cancel_keeps_what_was_generated) {
   EXPECT_THROW((void)session.take(other), Error);
 }
 
+TEST(Session, a_request_that_gets_no_memory_does_not_stop_the_others) {
+  const TransformerSpec spec = test::llama_like();  // no bound of lengths
+  const auto model = test::build(spec, test::random_weights(spec, 7));
+  const Ids prompt{1, 2, 3};
+  const std::vector<Prompt> prompts = {{.encoder_ids = {}, .decoder_ids = prompt}};
+  const GenerationOptions options{.max_new_tokens = 6, .min_new_tokens = 6};
+  Session session(model, {.max_rows = 1024});
+  const RequestId small = session.submit(prompts[0], options);
+  EXPECT_TRUE(session.step());
+  // Rows of so many tokens, 1024 of them, take some hundred gigabytes.
+  const RequestId large = session.submit(prompts[0], {.max_new_tokens = (1 << 24) - 8});
+  for (int step = 0; step < 5; ++step) (void)session.step();
+  ASSERT_TRUE(session.is_finished(small));
+  EXPECT_EQ(session.take(small)[0].ids, generate(*model, prompts, options)[0][0].ids);
+  try {
+    (void)session.step();
+    session.cancel(large);
+    GTEST_SKIP() << "this system promises any amount of memory";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).find("request " + std::to_string(large) + ": allocate: "),
+              0u)
+        << error.what();
+  }
+  session.cancel(large);
+  EXPECT_FALSE(session.step());
+}
+
 TEST(Session, stop_reasons_are_told) {
   const auto model = gpt2_model();
   const Ids prompt{1, 2, 3};

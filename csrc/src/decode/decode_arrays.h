@@ -10,8 +10,8 @@
 
 namespace fuseq::inline v0 {
 
-/// The fixed arrays of a session. They grow only when a request with longer rows, or more rows of
-/// logits, is admitted.
+/// The fixed arrays of a session. They grow when a request with longer rows is admitted, and when a
+/// step needs logits, or more rows of them, for the first time.
 class DecodeArrays {
  public:
   DecodeArrays(int32_t num_rows, int64_t vocab);

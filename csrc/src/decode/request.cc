@@ -18,11 +18,17 @@ void check_optional_id(const char* argument, int id, int vocab) {
           " or -1 for none, got ", id);
 }
 
+/// Scores of beams are sums that must stay above those of beams that are out of the race, -1e9.
+constexpr float kLeastBeamTemperature = 1e-4f;
+
 /// How ids are chosen: one way only, and no field that another way would need.
 void check_choice(const GenerationOptions& o, int max_rows) {
   require(o.num_beams >= 1 && o.num_beams <= max_rows, "num_beams: must be in 1 ... ", max_rows,
           ", got ", o.num_beams);
   check_draw_filter("", {o.temperature, o.top_k, o.top_p, o.min_p, o.top_p_of_all});
+  require(o.num_beams == 1 || o.temperature >= kLeastBeamTemperature,
+          "temperature: must be at least ", kLeastBeamTemperature, " with beams, got ",
+          o.temperature);
   require(o.penalty_alpha >= 0 && o.penalty_alpha <= 1, "penalty_alpha: must be in [0, 1], got ",
           o.penalty_alpha);
   const bool is_contrastive = o.penalty_alpha > 0;

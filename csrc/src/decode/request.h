@@ -32,6 +32,7 @@ struct Request {
   StopStrings stop_strings;         ///< what rules.stop_strings points to
   std::shared_ptr<const TokenBytes> token_bytes;
   std::shared_ptr<TokenSampler> sampler;
+  std::vector<int32_t> told;      ///< of each row, how much of it `on_token` has seen or need not
   std::vector<TextStream> texts;  ///< of each row, once it is streamed
   int32_t slot = -1;
   bool is_encoded = false;    ///< `cross` is filled
@@ -55,7 +56,7 @@ struct Request {
 /// Ends a request that has no rows: its results are its prompt, cut to max_length.
 void finish_unstarted(Request& request, StopReason reason);
 
-/// Throws Error(value) for max_rows out of range.
+/// Throws Error(value) for max_rows out of range or another cache_dtype than float32 and bfloat16.
 void check_session_options(const char* call, const SessionOptions& options);
 
 /// A seed from the system.

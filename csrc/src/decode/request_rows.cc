@@ -40,6 +40,7 @@ void RequestRows::place(Request& request) {
   DecodeState& state = arrays_.state();
   request.slot = first_row;  // Slots are named by first rows: as many of both.
   request.state = RequestState::running;
+  request.told.assign(static_cast<size_t>(rules.num_rows), rules.prompt_length);
   rules.first_row = first_row;
   rules.suppressed = request.suppressed.data();
   rules.biased = request.biased.data();
@@ -168,10 +169,10 @@ void RequestRows::tell(const OnToken& on_token) {
     const DecodeRules& rules = state.rules[slot];
     if (rules.mode == DecodeMode::beams) continue;
     if (rules.mode == DecodeMode::contrastive) {
-      if (state.has_tried[slot] != 0) tell_row(request, rules.first_row, on_token);
+      tell_row(request, rules.first_row, on_token);
     } else {
       for (int32_t row = rules.first_row; row < rules.first_row + rules.num_rows; ++row) {
-        if (state.logit_row[row] >= 0) tell_row(request, row, on_token);
+        tell_row(request, row, on_token);
       }
     }
   }
@@ -180,7 +181,9 @@ void RequestRows::tell(const OnToken& on_token) {
 void RequestRows::tell_row(Request& request, int32_t row, const OnToken& on_token) {
   DecodeState& state = arrays_.state();
   const int32_t draw = row - request.rules.first_row;
-  const int32_t id = state.ids[row * state.capacity + state.lengths[row] - 1];
+  int32_t& told = request.told[static_cast<size_t>(draw)];
+  if (told == state.lengths[row]) return;
+  const int32_t id = state.ids[row * state.capacity + told++];  // at most one is new
   NewToken token{
       .request = request.id, .row = request.place * request.num_return_sequences + draw, .id = id};
   if (request.token_bytes != nullptr) {
@@ -247,7 +250,8 @@ void RequestRows::collect(Request& request, bool canceled) const {
     const float* log_probs = (from_pool ? state.pool_log_probs : state.log_probs) + cell;
     const int32_t length = (from_pool ? state.pool_lengths : state.lengths)[row];
     Stop stop = (from_pool ? state.pool_stops : state.stops)[row];
-    // A beam that is only in the pool for lack of others is as long as it may be.
+    // A beam that is only in the pool for lack of others is as long as it may be, or the prompt
+    // where no id had a score above -inf.
     if (stop == Stop::none) stop = canceled ? Stop::canceled : Stop::max_length;
 
     Hypothesis& hypothesis = request.results.emplace_back();

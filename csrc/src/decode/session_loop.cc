@@ -23,7 +23,9 @@ constexpr int64_t kEncodedTokens = 512;
 
 bool Session::Impl::step(const OnToken& on_token) {
   const auto leave = [this](Request& request) { release(request); };
-  rows.release_done(leave);  // of a step that ended with an exception
+  // What a step left that ended with an exception.
+  rows.tell(on_token);
+  rows.release_done(leave);
   admit();
   if (rows.begin_step() > 0) {
     const Arena::Scope scope(ctx.impl().arena);
@@ -52,13 +54,19 @@ void Session::Impl::admit() {
     if (tokens > 0 && tokens + length > kMaxAdmittedTokens) return;
     if (!rows.has_room(rules.num_rows)) return;
     tokens += length;
-    prepare(request);
-    rows.place(request);
+    try {
+      prepare(request);
+      rows.place(request);
+    } catch (const Error& error) {
+      if (!rows.active().empty()) return;  // those that run may give back what it needs
+      throw Error(error.kind(), concat("request ", request.id, ": ", error.what()));
+    }
     queue.pop_front();
   }
 }
 
-/// All that a request needs beside rows. Whatever throws here leaves it queued.
+/// All that a request needs beside rows. Whatever throws here leaves it queued: the others go on,
+/// and once nothing runs any more the error says which one cannot be placed.
 void Session::Impl::prepare(Request& request) {
   const DecodeRules& rules = request.rules;
   if (request.self.data == nullptr) {

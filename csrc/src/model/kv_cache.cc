@@ -119,6 +119,7 @@ KvPool::~KvPool() {
 
 KvRegion KvPool::acquire(const KvGeometry& geometry) {
   const int64_t bytes = size_class(std::max<int64_t>(geometry.num_bytes(), 1));
+  idle_.reserve(idle_.size() + used_.size() + 1);  // give_back must not need memory
   // The smallest idle block that fits and is not more than twice as large.
   auto best = idle_.end();
   for (auto block = idle_.begin(); block != idle_.end(); ++block) {
