@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fuseq import _core
-from fuseq._core import GenerationOptions
 from fuseq.models import engine_loop, scoring, stepping
+from fuseq.models.call_options import Stops, draws_of, read_options
 from fuseq.models.compiling import read_compile, read_sampler
 from fuseq.models.generation import (
     OnToken,
@@ -23,12 +23,10 @@ from fuseq.models.inputs import Keys, Texts, prompts_of
 from fuseq.models.overriding import is_overridden
 from fuseq.models.preprocessor import Preprocessor
 from fuseq.models.trainable_task import TrainableTask
-from fuseq.presets.load import merge_options
-from fuseq.samplers import PresetSampler, Sampler
+from fuseq.samplers import Sampler
 
 Floats = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
-Stops = Literal["auto"] | int | Iterable[int] | None
 
 
 class CausalLM(TrainableTask):
@@ -218,14 +216,14 @@ class CausalLM(TrainableTask):
         }
         chosen = self._sampler_of(sampler)
         seed = read_seed(seed)
-        options = self._options(chosen, fields, stop_token_ids)
+        options = read_options(self, chosen, fields, stop_token_ids)
         if on_token is not None and options.num_beams > 1:
             raise ValueError("generate: on_token must come without beams, got both")
         if options.stop_strings or on_token is not None:
             options.token_bytes = self._token_bytes(bool(options.stop_strings))
         request = Request(
             options=options,
-            draws=_draws(chosen, seed),
+            draws=draws_of(chosen, seed),
             seeds=None if seed is None or isinstance(seed, int) else seed,
             strip_prompt=strip_prompt,
             return_scores=return_scores,
@@ -269,67 +267,6 @@ class CausalLM(TrainableTask):
         if sampler is not None:
             return read_sampler(sampler, restarts=False)
         return self.compiled("generate").sampler
-
-    def _options(
-        self,
-        sampler: Sampler | Callable[..., Any],
-        fields: Mapping[str, Any],
-        stop_token_ids: Stops,
-    ) -> GenerationOptions:
-        """What the sampler says, and over it what the call says."""
-        is_preset = isinstance(sampler, PresetSampler)
-        if isinstance(sampler, PresetSampler) and sampler.fields is None:
-            base = self._preset_options()
-            if sampler.temperature != 1.0:
-                base.temperature = sampler.temperature
-        elif isinstance(sampler, Sampler) and is_overridden(sampler, "compute_probabilities"):
-            base = GenerationOptions(sampler=_own_choice(sampler))
-        elif isinstance(sampler, Sampler):
-            base = GenerationOptions(**sampler.generation_fields())
-        else:
-            base = GenerationOptions()
-        options = merge_options(base, fields)
-        if fields["max_length"] is None and fields["max_new_tokens"] is None and not is_preset:
-            length = self._default_length()
-            if length is not None:
-                options.max_length = length
-        if is_preset and isinstance(stop_token_ids, str) and stop_token_ids == "auto":
-            return options  # the settings say where rows end, as they do in transformers
-        options.use_default_stop_ids = False
-        options.stop_token_ids = self._stop_ids(stop_token_ids)
-        return options
-
-    def _preset_options(self) -> GenerationOptions:
-        settings = self.generation_settings()
-        if settings is None:
-            raise ValueError(
-                'sampler: "preset" needs generation settings in the preset\'s folder, got none. '
-                'Choose another, such as "greedy" or "beam"'
-            )
-        return settings
-
-    def _default_length(self) -> int | None:
-        positions = self.backbone.max_sequence_length
-        if self.preprocessor is None:
-            return positions or None  # arrays of ids bring their own
-        return min(
-            self.preprocessor.sequence_length, positions or self.preprocessor.sequence_length
-        )
-
-    def _stop_ids(self, stop_token_ids: Stops) -> list[int]:
-        if stop_token_ids is None:
-            return []
-        if isinstance(stop_token_ids, str):
-            if stop_token_ids != "auto":
-                raise ValueError(
-                    f'stop_token_ids: must be "auto", None or ids, got {stop_token_ids!r}'
-                )
-            return self.end_token_ids()
-        ids = read_ids("stop_token_ids", stop_token_ids) or []
-        size = self.backbone.vocabulary_size
-        if any(not 0 <= id < size for id in ids):
-            raise ValueError(f"stop_token_ids: must be in 0 ... {size - 1}, got {ids}")
-        return ids
 
     def end_token_ids(self) -> list[int]:
         """The ids that end a row when `stop_token_ids` is "auto".
@@ -464,33 +401,3 @@ class CausalLM(TrainableTask):
             ValueError: Shapes do not fit.
         """
         return stepping.call_with_cache(self.backbone, token_ids, cache, cache_update_index)
-
-
-def _own_choice(sampler: Sampler) -> Callable[[Floats], Any]:
-    """The choice of a sampler that computes probabilities in its own way."""
-
-    def choose(probabilities: Floats) -> Any:  # noqa: ANN401
-        with np.errstate(divide="ignore"):
-            logits = np.log(probabilities)  # but for a constant, which no softmax sees
-        return sampler.get_next_token(sampler.compute_probabilities(logits))
-
-    return choose
-
-
-def _draws(
-    sampler: object, seed: int | Sequence[int] | None
-) -> Callable[[int], tuple[int | None, int]]:
-    """Where the draws of the next inputs come from."""
-    if seed is None:
-        if isinstance(sampler, Sampler):
-            return sampler.next_draws
-        return lambda count: (None, 0)
-    taken = 0
-
-    def take(count: int) -> tuple[int | None, int]:
-        nonlocal taken
-        first = taken
-        taken += count
-        return (seed if isinstance(seed, int) else None), first
-
-    return take
