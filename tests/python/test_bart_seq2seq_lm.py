@@ -2,6 +2,7 @@
 """BartSeq2SeqLM: from texts or ids to texts or ids, as KerasHub's tests ask for it."""
 
 from typing import Any
+from unittest.mock import patch
 
 import keras_presets
 import numpy as np
@@ -124,6 +125,36 @@ def test_no_room_for_new_ids_gives_the_prompt(task: BartSeq2SeqLM) -> None:
     assert task.generate(SOURCES, max_length=2) == ["", "", ""]
     with pytest.warns(UserWarning, match="prompts must be shorter than max_length 1 to be contin"):
         assert task.generate(SOURCES, max_length=1) == ["", "", ""]
+
+
+@pytest.mark.parametrize("sampler", ["greedy", "beam", "top_k"])
+def test_a_forced_first_id_takes_the_place_of_the_second_start_id(
+    task: BartSeq2SeqLM, sampler: str
+) -> None:
+    assert task.preprocessor is not None
+    whole = task.preprocessor.generate_preprocess(SOURCES)  # type: ignore[attr-defined]
+    sources = {"encoder_token_ids": whole["encoder_token_ids"]}
+    options: dict[str, Any] = {"sampler": sampler, "forced_bos_token_id": 90}
+    rows = task.generate(SOURCES, return_scores=True, **options)
+    assert [row.token_ids[:2] for row in rows] == [[2, 90]] * 3
+    for arrays in (whole, sources):
+        found = task.generate(arrays, **options)["decoder_token_ids"]
+        assert found[:, :2].tolist() == [[2, 90]] * 3
+    with patch.object(task, task.step_method, wraps=task.call_decoder_with_cache):
+        assert (task.generate(whole, **options)["decoder_token_ids"][:, 1] == 90).all()
+    assert task.generate(SOURCES[0], sampler="greedy") != task.generate(
+        SOURCES[0], sampler="greedy", forced_bos_token_id=90
+    )
+
+
+def test_a_forced_first_id_and_a_row_that_has_begun_exclude_each_other(
+    task: BartSeq2SeqLM,
+) -> None:
+    arrays, _, _ = ids_of(task)
+    for inputs in (inputs_of(task), arrays, {"encoder_text": "fox", "decoder_text": " the"}):
+        with pytest.raises(ValueError, match="forced_bos_token_id must come with rows that are th"):
+            task.generate(inputs, forced_bos_token_id=90)
+    assert isinstance(task.generate(ONE, forced_bos_token_id=-1), str)  # none is forced
 
 
 def test_a_row_does_not_depend_on_its_company(task: BartSeq2SeqLM) -> None:

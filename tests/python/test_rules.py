@@ -70,6 +70,14 @@ def test_a_decoder_of_transformers_begins_with_start_and_forced_id_and_its_text(
     check_equal(lm, oracle_of(folder), decoder_text, max_length=14)
 
 
+@pytest.mark.parametrize("settings", [{}, {"forced_bos_token_id": 0}])
+def test_a_forced_id_of_the_call_comes_before_that_of_the_settings(
+    settings: dict[str, Any], folder_of: FolderOf, oracle_of: OracleOf
+) -> None:
+    folder = folder_of("bart", {"max_length": 14, "num_beams": 2, **settings})
+    check_equal(task(folder), oracle_of(folder), forced_bos_token_id=90)
+
+
 @pytest.mark.parametrize("form", [None, "fuseq", "transformers"])
 @pytest.mark.parametrize(
     "tokenizer",

@@ -161,6 +161,7 @@ class _Run:
             "stop_token_ids": stops or None,
             "strip_prompt": options.strip_prompt,
             "return_scores": options.json,
+            "forced_bos_token_id": options.forced_bos_token_id,
             "max_batch_size": options.max_batch_size,
             "progress_bar": False,
         }

@@ -156,7 +156,8 @@ class CausalLM(TrainableTask):
             num_return_sequences: Rows for each input.
             repetition_penalty: As in transformers, over the row with its prompt.
             no_repeat_ngram_size: As in transformers.
-            forced_bos_token_id: The first id after a decoder's start id.
+            forced_bos_token_id: The first id after a decoder's start id, in place of what KerasHub
+                puts there. A decoder's row must have no text and no ids of its own.
             forced_eos_token_id: The last id of a row that has become as long as it may.
             suppress_token_ids: Ids that never come.
             logit_bias: Added to the logits of ids.
@@ -227,7 +228,7 @@ class CausalLM(TrainableTask):
             seeds=None if seed is None or isinstance(seed, int) else seed,
             strip_prompt=strip_prompt,
             return_scores=return_scores,
-            is_length_given=max_length is not None or max_new_tokens is not None,
+            given=frozenset(name for name, value in fields.items() if value is not None),
             encoder_sequence_length=encoder_sequence_length,
             max_batch_size=max_batch_size,
             on_token=on_token,
@@ -334,7 +335,7 @@ class CausalLM(TrainableTask):
             )
         return preprocessor.prompts(texts)
 
-    def array_prompts(self, arrays: Mapping[str, Any]) -> list[_core.Prompt]:
+    def array_prompts(self, arrays: Mapping[str, Any], request: Request) -> list[_core.Prompt]:
         """What the engine starts from for arrays of ids."""
         return prompts_of(arrays, self.keys)
 

@@ -91,11 +91,11 @@ class _Run:
             raise ValueError(
                 "generate: encoder_sequence_length must come with texts, got arrays of ids"
             )
-        prompts = self._task.array_prompts(batch.arrays)
+        prompts = self._task.array_prompts(batch.arrays, self._request)
         options = copy(self._request.options)
         decoder = batch.arrays.get(keys.ids[-1])
         columns = None if decoder is None else decoder.shape[1]
-        counts_new = self._request.is_length_given and options.max_new_tokens
+        counts_new = "max_new_tokens" in self._request.given
         if columns is not None and not counts_new:
             options.max_new_tokens = None  # type: ignore[assignment]
             options.max_length = columns

@@ -43,7 +43,7 @@ class Request:
             the first of them.
         strip_prompt: Whether results leave the prompt out.
         return_scores: Whether results are `Generation`s, or arrays with scores.
-        is_length_given: Whether the rows' length was asked for, and not the default.
+        given: Names of the options that the call itself says, and no settings or default.
         encoder_sequence_length: The longest source, in tokens; None: the preprocessor's.
         max_batch_size: Inputs at a time; None: as many as make 32 rows.
         on_token: Called for each new token.
@@ -54,7 +54,7 @@ class Request:
     seeds: Sequence[int] | None = None
     strip_prompt: bool = False
     return_scores: bool = False
-    is_length_given: bool = False
+    given: frozenset[str] = frozenset()
     encoder_sequence_length: int | None = None
     max_batch_size: int | None = None
     on_token: OnToken | None = None

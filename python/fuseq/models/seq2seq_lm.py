@@ -52,22 +52,16 @@ class Seq2SeqLM(CausalLM):
             length = min(length, table)
         prompts = preprocessor.prompts(texts, encoder_sequence_length=length)
         start = preprocessor.start_ids() if hasattr(preprocessor, "start_ids") else []
-        forced = request.options.forced_bos_token_id
-        if self.backbone.rules == "transformers" and forced >= 0 and start[1:] == [forced]:
-            # There it is the first new token, and counts in scores.
-            return [
-                Prompt(prompt.encoder_ids, start[:1]) if prompt.decoder_ids == start else prompt
-                for prompt in prompts
-            ]
-        return prompts
+        return _with_forced_first(prompts, start, request)
 
-    def array_prompts(self, arrays: Mapping[str, Any]) -> list[Prompt]:  # noqa: D102
+    def array_prompts(self, arrays: Mapping[str, Any], request: Request) -> list[Prompt]:  # noqa: D102
         prompts = prompts_of(arrays, self.keys)
         start = self._start_ids()
-        return [
-            prompt if prompt.decoder_ids else Prompt(prompt.encoder_ids, start)
-            for prompt in prompts
-        ]
+        if not all(prompt.decoder_ids for prompt in prompts):  # sources alone
+            prompts = [Prompt(prompt.encoder_ids, start) for prompt in prompts]
+        elif "forced_bos_token_id" not in request.given:
+            return prompts
+        return _with_forced_first(prompts, start, request)
 
     def _start_ids(self) -> list[int]:
         """What rows begin with where nothing is given; [] for the model's own start id."""
@@ -175,3 +169,27 @@ class Seq2SeqLM(CausalLM):
             cross_attention_cache,
             cross_attention_cache_update_index,
         )
+
+
+def _with_forced_first(prompts: list[Prompt], start: list[int], request: Request) -> list[Prompt]:
+    """Leaves the second of two start ids to `forced_bos_token_id`: it is the first new one.
+
+    So it is in transformers, where it counts in scores.
+
+    Raises:
+        ValueError: The call forces an id, and a row is longer than its start.
+    """
+    if request.options.forced_bos_token_id < 0:
+        return prompts
+    if len(start) == 2:
+        prompts = [
+            Prompt(prompt.encoder_ids, start[:1]) if prompt.decoder_ids == start else prompt
+            for prompt in prompts
+        ]
+    longest = max((len(prompt.decoder_ids) for prompt in prompts), default=0)
+    if longest > 1 and "forced_bos_token_id" in request.given:
+        raise ValueError(
+            "generate: forced_bos_token_id must come with rows that are their start ids alone, got "
+            f"one of {longest} ids"
+        )
+    return prompts
