@@ -37,7 +37,7 @@ def run_ids(options: argparse.Namespace) -> None:
         raise UsageError("--prompt-ids: must not come with a causal model. Use --ids")
     count = None if reads_input else len(options.ids)
     prompts = PerInput("--prompt-ids", starts or [[]], count)
-    generation, _ = read_options(options, preset, is_seq2seq=is_seq2seq)
+    generation = read_options(options, preset, is_seq2seq=is_seq2seq)
     with_log_probs = generation.return_scores
     if options.json:  # which has a score for each result
         generation.return_scores = True

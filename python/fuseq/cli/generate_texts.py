@@ -12,11 +12,12 @@ from fuseq._core import GenerationOptions
 from fuseq.cli.inputs import PerInput, check_files, groups, naming, read_lines, reads_terminal
 from fuseq.cli.options import changed_fields, has_encoder, read_options
 from fuseq.cli.parser import UsageError, json_line
+from fuseq.models.call_options import default_length
 from fuseq.models.causal_lm import CausalLM
 from fuseq.models.folders import open_folder
 from fuseq.models.generation import Generation
 from fuseq.models.registry import find_subclass
-from fuseq.presets.load import Preset
+from fuseq.presets.load import Preset, merge_options
 from fuseq.samplers import PresetSampler
 
 _GROUP = 32  # inputs at a time, where nothing is said
@@ -41,12 +42,12 @@ def run_texts(options: argparse.Namespace) -> None:
     preset = open_folder(options.preset)
     is_seq2seq = has_encoder(preset)
     prompts = _prompts(options, is_seq2seq, None if files else len(options.texts))
-    generation, is_from_preset = read_options(options, preset, is_seq2seq=is_seq2seq)
+    generation = read_options(options, preset, is_seq2seq=is_seq2seq)
     is_interactive = "-" in files and reads_terminal()
     is_single = len(options.texts) == 1 and not files and generation.num_return_sequences == 1
     is_streamed = _is_streamed(options, generation, is_single or is_interactive)
 
-    run = _Run(options, _load(options, preset), generation, is_from_preset)
+    run = _Run(options, _load(options, preset), generation)
     write = _writer(is_escaped=not is_single)
     size = options.max_batch_size or (1 if is_interactive else _GROUP)
     for inputs in groups(_inputs(options.texts, files), 1 if is_streamed else size):
@@ -137,14 +138,9 @@ class _Run:
         options: argparse.Namespace,
         task: CausalLM,
         generation: GenerationOptions,
-        is_from_preset: bool,
     ) -> None:
-        if not generation.max_length and not generation.max_new_tokens and not is_from_preset:
-            lengths = (
-                task.text_preprocessor().sequence_length,
-                task.backbone.max_sequence_length,
-            )
-            generation.max_length = min(length for length in lengths if length)
+        if not generation.max_length and not generation.max_new_tokens:
+            generation = merge_options(generation, {"max_length": default_length(task)})
         stops = list(generation.stop_token_ids)
         if generation.use_default_stop_ids:
             stops += task.end_token_ids()

@@ -96,7 +96,7 @@ def has_encoder(preset: Preset) -> bool:
 
 def read_options(
     options: argparse.Namespace, preset: Preset, *, is_seq2seq: bool
-) -> tuple[GenerationOptions, bool]:
+) -> GenerationOptions:
     """The preset's own settings or a sampler's, and over them what the command line says.
 
     Args:
@@ -105,7 +105,7 @@ def read_options(
         is_seq2seq: Whether the preset's model has an encoder.
 
     Returns:
-        The options, and whether settings of the preset are among them.
+        The options.
 
     Raises:
         UsageError: Options exclude each other.
@@ -122,9 +122,9 @@ def read_options(
         from fuseq import samplers
 
         chosen = samplers.get(options.sampler).generation_fields()
-        return merge_options(None, {**chosen, **_given(fields)}), False
+        return merge_options(None, {**chosen, **_given(fields)})
     settings = _settings(options, preset, is_seq2seq)
-    return merge_options(settings, fields), settings is not None
+    return merge_options(settings, fields)
 
 
 def _settings(

@@ -53,10 +53,8 @@ def read_options(
     else:
         base = GenerationOptions()
     options = merge_options(base, fields)
-    if fields["max_length"] is None and fields["max_new_tokens"] is None and not is_preset:
-        length = default_length(task)
-        if length is not None:
-            options.max_length = length
+    if not options.max_length and not options.max_new_tokens:
+        options = merge_options(options, {"max_length": default_length(task)})
     if is_preset and isinstance(stop_token_ids, str) and stop_token_ids == "auto":
         return options  # the settings say where rows end, as they do in transformers
     options.use_default_stop_ids = False

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a folder of ours under the sampler "preset": lengths, ends and draws."""
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import fuseq
+import pytest
+from fuseq.cli import main
+from fuseq.models import CausalLM
+from tiny_tasks import gpt2
+
+
+def saved(task: CausalLM, folder: Path, **fields: Any) -> Any:
+    """The task with settings, as a folder has them."""
+    options = fuseq.GenerationOptions(**fields)
+    task.save_to_preset(folder, format="fuseq", generation_options=options)
+    lm = type(task).from_preset(folder, num_threads=1)
+    lm.compile(sampler="preset")
+    return lm
+
+
+def stepping(task: CausalLM) -> Any:
+    """The task with its step overridden by one that does the same."""
+    return patch.object(task, task.step_method, wraps=getattr(task, task.step_method))
+
+
+def test_settings_without_a_length_leave_it_to_the_preprocessor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = saved(gpt2(), tmp_path, repetition_penalty=1.5, use_default_stop_ids=False)
+    row = task.generate("the fox", return_scores=True)
+    assert len(row.token_ids) == 13  # of 20 positions
+    with stepping(task):
+        assert task.generate("the fox") == row.text
+    assert main(["generate", "--preset", str(tmp_path), "--json", "the fox"]) == 0
+    assert json.loads(capsys.readouterr().out)["token_ids"] == row.token_ids
