@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import fuseq
+import numpy as np
 import pytest
 from fuseq.cli import main
 from fuseq.models import CausalLM
@@ -37,3 +38,17 @@ def test_settings_without_a_length_leave_it_to_the_preprocessor(
         assert task.generate("the fox") == row.text
     assert main(["generate", "--preset", str(tmp_path), "--json", "the fox"]) == 0
     assert json.loads(capsys.readouterr().out)["token_ids"] == row.token_ids
+
+
+def test_the_models_own_end_ids_end_rows_that_are_stepped_in_python(tmp_path: Path) -> None:
+    end = gpt2().end_token_ids()[0]
+    bias = {end: 1000.0}
+    task = saved(gpt2(), tmp_path, max_length=12, logit_bias=bias, min_new_tokens=3)
+    inputs = {"token_ids": [[end, 67, 70, *[0] * 9]], "padding_mask": [[1] * 3]}
+    engine = task.generate(inputs)
+    assert engine["padding_mask"].sum() == 3 + 4
+    assert engine["token_ids"][0, 6] == end
+    with stepping(task):
+        stepped = task.generate(inputs)
+    for key, values in engine.items():
+        np.testing.assert_array_equal(values, stepped[key])

@@ -264,14 +264,16 @@ def _generate(
     starts = [min(start, length) for start in starts]
     first = min(starts)
     room = options.max_new_tokens or length
-    stops = options.stop_token_ids or None
+    stops = list(options.stop_token_ids)
+    if options.use_default_stop_ids:
+        stops += task.backbone.spec["eos_ids"]
     if first == length:
         rows = np.repeat(ids[:, None], options.num_return_sequences, 1)
         ends = np.full(rows.shape[:2], length)
     else:
         step = _Step(task, prompts, ids, first)
         if isinstance(sampler, Sampler) and not _has_protocol_of_its_own(sampler):
-            call = protocol.read_call(step, ids, step.cache, first, mask, stops)
+            call = protocol.read_call(step, ids, step.cache, first, mask, stops or None)
             rows, _, ends = protocol.fill(call, _fields(options), *_seeds(prompts, draws), room)
         else:
             _check_plain(options, prompts)
@@ -282,7 +284,7 @@ def _generate(
                     cache=step.cache,
                     index=first,
                     mask=mask,
-                    stop_token_ids=stops,
+                    stop_token_ids=stops or None,
                     hidden_states=step.hidden,
                     model=task,
                 )
@@ -295,7 +297,7 @@ def _generate(
             rows = found[:, None].astype(np.int32)
             limits = [min(start + room, length) for start in starts]
             ends = np.array(
-                [[_end(*row, stops or [])] for row in zip(found, starts, limits, strict=True)]
+                [[_end(*row, stops)] for row in zip(found, starts, limits, strict=True)]
             )
     return [
         [
