@@ -122,6 +122,25 @@ def test_options_of_the_call_are_heeded(
     assert stepped == engine
 
 
+@pytest.mark.parametrize("make", [lambda: TopKSampler(6, 2), lambda: BeamSampler(3)])
+def test_a_step_sees_no_more_inputs_than_max_batch_size(
+    task: CausalLM, make: Callable[[], Sampler]
+) -> None:
+    inputs = inputs_of(task)
+    many = {key: texts * 12 for key, texts in inputs.items()} if isinstance(inputs, dict) else None
+    sampler = make()
+    width = getattr(sampler, "num_beams", 1)
+    task.compile(sampler=make())
+    engine = task.generate(many or inputs * 12)
+    for size, most in ((None, 32 // width), (5, 5), (100, 36)):
+        task.compile(sampler=make())
+        with stepping(task) as step:
+            assert task.generate(many or inputs * 12, max_batch_size=size) == engine
+        ids = "decoder_token_ids" if task.backbone.is_seq2seq else "token_ids"
+        rows = {len(call.kwargs[ids]) for call in step.call_args_list}
+        assert max(rows) == most * width
+
+
 def test_rows_without_a_prompt_begin_as_the_preset_says() -> None:
     arrays = {"encoder_token_ids": [[0, 86, 260, 2], [0, 67, 268, 2]]}
     reader = CausalLM.from_preset(BART)

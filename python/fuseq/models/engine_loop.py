@@ -26,6 +26,7 @@ Found = Sequence[Sequence[Row]]
 Loop = Callable[[list[Prompt], GenerationOptions, tuple[int | None, int]], Found]
 
 _GROUP = 256  # inputs of an iterable that are gathered for the engine
+_ROWS = 32  # at a time in a loop in Python, as in the engine
 _BAR_FROM = 64  # inputs; shorter lists are done before a bar would tell much
 
 
@@ -130,7 +131,14 @@ class _Run:
             for index, prompt in enumerate(prompts)
         ]
         if self._loop is not None:
-            return self._loop(numbered, options, (seed, sequence))
+            size = request.max_batch_size or max(1, _ROWS // _width(options))
+            return [
+                rows
+                for start in range(0, len(numbered), size)
+                for rows in self._loop(
+                    numbered[start : start + size], options, (seed, sequence + start)
+                )
+            ]
         if seed is not None:
             options = copy(options)
             options.seed = seed
@@ -174,6 +182,12 @@ class _Run:
                 stacklevel=5,
             )
         return [Prompt(prompt.encoder_ids, prompt.decoder_ids[:length]) for prompt in prompts]
+
+
+def _width(options: GenerationOptions) -> int:
+    """The rows of one input."""
+    candidates = options.top_k if options.penalty_alpha else 1
+    return max(options.num_beams, options.num_return_sequences, candidates)
 
 
 def _shifted(on_token: OnToken | None, rows: int) -> OnToken | None:
