@@ -290,6 +290,47 @@ def test_a_sampler_that_fills_rows_itself_knows_nothing_of_the_engines_options(
         assert all_new.startswith(two)
 
 
+class Uneven(TopKSampler):
+    """Top k among the ids that are not even."""
+
+    def get_next_token(self, probabilities: Any) -> Any:
+        probabilities[:, ::2] = 0
+        return super().get_next_token(probabilities)
+
+
+class Warm(TopKSampler):
+    """Top k of flatter probabilities."""
+
+    def compute_probabilities(self, logits: Any) -> Any:
+        return super().compute_probabilities(np.asarray(logits) / 9)
+
+
+@pytest.mark.parametrize("sampler", [Uneven(20), Uneven(20, 3), Warm(20)])
+def test_a_seed_of_the_call_reaches_a_choice_in_python(task: CausalLM, sampler: Sampler) -> None:
+    def texts(seed: int) -> Any:
+        return task.generate(inputs_of(task), sampler=sampler, seed=seed, stop_token_ids=None)
+
+    for context in (nullcontext(), stepping(task)):
+        with context:
+            first = texts(5)
+            assert texts(5) == first
+            assert texts(6) != first
+    with pytest.raises(ValueError, match=r"seed must be one number for a sampler.*a list of 3"):
+        task.generate(inputs_of(task), sampler=sampler, seed=[1, 2, 3])
+
+
+def test_a_sampler_that_fills_rows_itself_has_no_use_for_a_seed(task: CausalLM) -> None:
+    class Looping(TopKSampler):
+        def __call__(self, **call: Any) -> Any:  # type: ignore[override]
+            return greedy_loop(**call)
+
+    assert isinstance(task.generate(inputs_of(task), sampler=Looping(seed=3)), list)
+    for sampler in (greedy_loop, Looping(seed=3)):
+        for seed in (0, [1, 2, 3]):
+            with pytest.raises(ValueError, match="seed must come without a sampler that fills row"):
+                task.generate(inputs_of(task), sampler=sampler, seed=seed)
+
+
 def test_a_sampler_that_returns_another_shape_is_told_so(task: CausalLM) -> None:
     task.compile(sampler=lambda prompt, **call: prompt[:, :3])
     with pytest.raises(ValueError, match=r"sampler: must return ids \[3, 13\], got .*\[3, 3\]"):

@@ -81,6 +81,18 @@ def test_max_length_and_sampler_are_those_of_generate(task: Any) -> None:
     assert texts[0] != texts[1]
 
 
+def test_a_sampler_that_fills_rows_itself_is_compared_without_a_seed(task: Any) -> None:
+    def best(next: Any, prompt: Any, cache: Any, index: int, mask: Any, **call: Any) -> Any:
+        prompt = prompt.copy()
+        for at in range(index, prompt.shape[1]):
+            logits, _, cache = next(prompt, cache, at)
+            prompt[:, at] = np.where(mask[:, at], prompt[:, at], logits.argmax(-1))
+        return prompt
+
+    pairs = {"encoder_text": SOURCES, "decoder_text": task.generate(SOURCES)}
+    assert task.evaluate_texts(pairs, sampler=best) == {"exact_match": 1}
+
+
 def test_draws_are_the_same_in_each_call_unless_seeds_differ(task: Any) -> None:
     texts: list[Any] = []
 

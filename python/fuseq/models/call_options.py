@@ -70,6 +70,34 @@ def default_length(task: "CausalLM") -> int | None:
     return min(task.preprocessor.sequence_length, positions or task.preprocessor.sequence_length)
 
 
+def takes_seed(sampler: object) -> bool:
+    """Whether a seed of the call reaches a sampler's draws; it fills rows in fuseq's way."""
+    return isinstance(sampler, Sampler) and not is_overridden(sampler, "__call__")
+
+
+def check_seed(
+    sampler: Sampler | Callable[..., Any],
+    options: GenerationOptions,
+    seed: int | Sequence[int] | None,
+) -> None:
+    """Checks that a seed of the call reaches the draws.
+
+    Raises:
+        ValueError: The sampler's own code fills rows, or would need to know whose seed is whose.
+    """
+    if seed is None:
+        return
+    if not takes_seed(sampler):
+        raise ValueError(
+            "generate: seed must come without a sampler that fills rows in its own way, got both"
+        )
+    if options.sampler is not None and not isinstance(seed, int):
+        raise ValueError(
+            "generate: seed must be one number for a sampler whose get_next_token or "
+            f"compute_probabilities is your own, got a list of {len(seed)}"
+        )
+
+
 def draws_of(sampler: object, seed: int | Sequence[int] | None) -> Draws:
     """Where the draws of the next inputs come from."""
     if seed is None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fuseq import _core
 from fuseq.models import engine_loop, scoring, stepping
-from fuseq.models.call_options import Stops, draws_of, read_options
+from fuseq.models.call_options import Stops, check_seed, draws_of, read_options
 from fuseq.models.compiling import read_compile, read_sampler
 from fuseq.models.generation import (
     OnToken,
@@ -24,6 +24,7 @@ from fuseq.models.overriding import is_overridden
 from fuseq.models.preprocessor import Preprocessor
 from fuseq.models.trainable_task import TrainableTask
 from fuseq.samplers import Sampler
+from fuseq.samplers.drawing import drawing_with
 
 Floats = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -163,7 +164,8 @@ class CausalLM(TrainableTask):
             logit_bias: Added to the logits of ids.
             stop_strings: Texts that end a row, wherever tokens begin and end.
             seed: Of the draws: one number, or one for each input. It does not go on from call to
-                call; the sampler's own seed does.
+                call; the sampler's own seed does. A `get_next_token` of yours draws with it, one
+                number, where it calls fuseq's; a sampler that fills rows in its own way cannot.
             on_token: Called as `on_token(row, token_id, text)` for every new token, text being the
                 characters it completes; returning True ends the row. Not with beams.
             return_scores: Whether each text becomes a `Generation`, and dicts of ids gain `scores`
@@ -218,6 +220,7 @@ class CausalLM(TrainableTask):
         chosen = self._sampler_of(sampler)
         seed = read_seed(seed)
         options = read_options(self, chosen, fields, stop_token_ids)
+        check_seed(chosen, options, seed)
         if on_token is not None and options.num_beams > 1:
             raise ValueError("generate: on_token must come without beams, got both")
         if options.stop_strings or on_token is not None:
@@ -237,7 +240,8 @@ class CausalLM(TrainableTask):
         steps = stepping.loop_of(self, chosen)
         if steps is not None:
             stepping.check_request(request)
-        return engine_loop.generate(self, inputs, request, progress_bar, steps)
+        with drawing_with(seed if isinstance(seed, int) else None):
+            return engine_loop.generate(self, inputs, request, progress_bar, steps)
 
     def make_generate_function(self) -> Callable[..., Any]:
         """The function that generates from arrays; kept until `compile`.

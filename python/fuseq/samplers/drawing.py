@@ -2,6 +2,9 @@
 """Samplers that take the best id or draw one."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,6 +37,36 @@ class GreedySampler(Sampler):
         if type(self).get_next_token is not GreedySampler.get_next_token:
             return super().generation_fields()
         return {}
+
+
+class _DrawsOfCall:
+    """A seed, and how many sequences have drawn with it."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._num_drawn = 0
+
+    def next_draws(self, count: int) -> tuple[int | None, int]:
+        first = self._num_drawn
+        self._num_drawn += count
+        return self._seed, first
+
+
+_OF_CALL: ContextVar[_DrawsOfCall | None] = ContextVar("fuseq_draws_of_call", default=None)
+
+
+@contextmanager
+def drawing_with(seed: int | None) -> Iterator[None]:
+    """Lets `get_next_token` draw with a seed, from its start, for as long as one call lasts.
+
+    Args:
+        seed: In place of the samplers' own; None: theirs count.
+    """
+    before = _OF_CALL.set(None if seed is None else _DrawsOfCall(seed))
+    try:
+        yield
+    finally:
+        _OF_CALL.reset(before)
 
 
 class RandomSampler(Sampler):
@@ -69,7 +102,7 @@ class RandomSampler(Sampler):
 
     def get_next_token(self, probabilities: Floats) -> Ids:  # noqa: D102
         values = to_floats(probabilities)
-        seed, sequence = self.next_draws(len(values))
+        seed, sequence = (_OF_CALL.get() or self).next_draws(len(values))
         with np.errstate(divide="ignore"):
             scores = _core.Tensor(np.log(values))
         filters = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "top_p_of_all": False}

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fuseq import samplers
+from fuseq.models.call_options import takes_seed
 from fuseq.models.inputs import read_texts
 from fuseq.training import text_metrics
 from fuseq.training.text_metrics import TextMetric
@@ -33,8 +35,8 @@ class TextEvaluation:
 
         Args:
             task: Generates.
-            arguments: Keywords of `generate`. Draws begin with seed 0 where it gives none, so that
-                all processes of a run find the same numbers.
+            arguments: Keywords of `generate`. Draws begin with seed 0 where it gives none and the
+                sampler takes one, so that all processes of a run find the same numbers.
 
         Returns:
             The numbers by name.
@@ -44,8 +46,10 @@ class TextEvaluation:
                 name.
             ImportError: A package that a metric needs is not installed.
         """
+        sampler = samplers.get(arguments.get("sampler") or task.sampler)
+        seed = {"seed": 0} if takes_seed(sampler) else {}
         found = task.generate(
-            {"encoder_text": self.sources}, **{"seed": 0, "progress_bar": False, **arguments}
+            {"encoder_text": self.sources}, **{**seed, "progress_bar": False, **arguments}
         )
         if not all(isinstance(text, str) for text in found):
             raise ValueError(
