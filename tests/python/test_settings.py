@@ -52,3 +52,17 @@ def test_the_models_own_end_ids_end_rows_that_are_stepped_in_python(tmp_path: Pa
         stepped = task.generate(inputs)
     for key, values in engine.items():
         np.testing.assert_array_equal(values, stepped[key])
+
+
+def test_a_seed_of_the_settings_draws_anew_for_each_input_and_alike_in_each_call(
+    tmp_path: Path,
+) -> None:
+    task = saved(gpt2(), tmp_path, do_sample=True, seed=4, max_length=9)
+    texts = ["the"] * 300
+    whole = task.generate(texts)
+    assert whole[:44] != whole[256:]
+    assert task.generate(texts) == whole
+    assert task.generate(texts, progress_bar=True) == whole
+    assert task.generate(text for text in texts) == whole
+    with stepping(task):
+        assert task.generate(texts[:40]) == whole[:40]

@@ -98,19 +98,30 @@ def check_seed(
         )
 
 
-def draws_of(sampler: object, seed: int | Sequence[int] | None) -> Draws:
-    """Where the draws of the next inputs come from."""
-    if seed is None:
-        if isinstance(sampler, Sampler):
-            return sampler.next_draws
-        return lambda count: (None, 0)
+def draws_of(
+    sampler: Sampler | Callable[..., Any],
+    seed: int | Sequence[int] | None,
+    settings_seed: int | None,
+) -> Draws:
+    """Where the draws of the next inputs come from.
+
+    Args:
+        sampler: Its own seed goes on from call to call.
+        seed: Of the call, which comes first.
+        settings_seed: Of the preset's settings, which comes last; it begins anew with each call.
+    """
     taken = 0
 
     def take(count: int) -> tuple[int | None, int]:
         nonlocal taken
         first = taken
         taken += count
-        return (seed if isinstance(seed, int) else None), first
+        if seed is not None:
+            return (seed if isinstance(seed, int) else None), first
+        own: tuple[int | None, int] = (None, 0)
+        if isinstance(sampler, Sampler):
+            own = sampler.next_draws(count)
+        return own if own[0] is not None or settings_seed is None else (settings_seed, first)
 
     return take
 

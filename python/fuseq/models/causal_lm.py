@@ -227,7 +227,7 @@ class CausalLM(TrainableTask):
             options.token_bytes = self._token_bytes(bool(options.stop_strings))
         request = Request(
             options=options,
-            draws=draws_of(chosen, seed),
+            draws=draws_of(chosen, seed, options.seed),
             seeds=None if seed is None or isinstance(seed, int) else seed,
             strip_prompt=strip_prompt,
             return_scores=return_scores,
