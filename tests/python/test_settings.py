@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fuseq.cli import main
 from fuseq.models import CausalLM
-from tiny_tasks import gpt2
+from tiny_tasks import SOURCES, bart, gpt2
 
 
 def saved(task: CausalLM, folder: Path, **fields: Any) -> Any:
@@ -66,3 +66,35 @@ def test_a_seed_of_the_settings_draws_anew_for_each_input_and_alike_in_each_call
     assert task.generate(text for text in texts) == whole
     with stepping(task):
         assert task.generate(texts[:40]) == whole[:40]
+
+
+def test_a_least_length_of_the_settings_gives_way_to_a_shorter_row_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = saved(bart(), tmp_path, max_length=18, min_length=16)
+    end = task.end_token_ids()[0]
+    bias = {end: 1000.0}
+    rows = task.generate(SOURCES, max_length=9, logit_bias=bias, return_scores=True)
+    assert [len(row.token_ids) for row in rows] == [9] * 3
+    arrays = {"encoder_token_ids": [[0, 67, 2]], "decoder_token_ids": [[2, 0, 0, 0, 0]]}
+    masks = {"decoder_padding_mask": [[1, 1]]}
+    found = task.generate({**arrays, **masks}, logit_bias=bias)
+    assert found["decoder_padding_mask"].sum() == 5
+    command = ["generate", "--preset", str(tmp_path), "--json", "--max-length", "9", "fox"]
+    assert main(command) == 0
+    assert len(json.loads(capsys.readouterr().out)["token_ids"]) == 9
+    for least in ({"min_length": 10}, {"min_length": 16}):  # of the call
+        with pytest.raises(ValueError, match="min_length: must be at most max_length 9, got 1"):
+            task.generate(SOURCES, max_length=9, **least)
+        with pytest.raises(ValueError, match="min_length: must be at most max_length 5, got 1"):
+            task.generate({**arrays, **masks}, **least)
+    assert main([*command, "--min-length", "10"]) == 1
+    assert "min_length: must be at most max_length 9, got 10" in capsys.readouterr().err
+
+
+def test_a_least_number_of_new_tokens_gives_way_too(tmp_path: Path) -> None:
+    task = saved(gpt2(), tmp_path, max_new_tokens=8, min_new_tokens=7)
+    row = task.generate("fox", max_new_tokens=3, return_scores=True)
+    assert len(row.token_log_probs) == 3
+    with pytest.raises(ValueError, match="min_new_tokens: must be at most max_new_tokens 3, got 7"):
+        task.generate("fox", max_new_tokens=3, min_new_tokens=7)

@@ -140,7 +140,8 @@ class _Run:
         generation: GenerationOptions,
     ) -> None:
         if not generation.max_length and not generation.max_new_tokens:
-            generation = merge_options(generation, {"max_length": default_length(task)})
+            lengths = {"max_length": default_length(task), "min_length": options.min_length}
+            generation = merge_options(generation, lengths)
         stops = list(generation.stop_token_ids)
         if generation.use_default_stop_ids:
             stops += task.end_token_ids()

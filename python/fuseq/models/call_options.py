@@ -54,7 +54,8 @@ def read_options(
         base = GenerationOptions()
     options = merge_options(base, fields)
     if not options.max_length and not options.max_new_tokens:
-        options = merge_options(options, {"max_length": default_length(task)})
+        lengths = {"max_length": default_length(task), "min_length": fields["min_length"]}
+        options = merge_options(options, lengths)
     if is_preset and isinstance(stop_token_ids, str) and stop_token_ids == "auto":
         return options  # the settings say where rows end, as they do in transformers
     options.use_default_stop_ids = False

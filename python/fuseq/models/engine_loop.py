@@ -15,6 +15,7 @@ from fuseq._core import GenerationOptions, Prompt
 from fuseq.models.generation import Generation, OnToken, Request, check_seeds
 from fuseq.models.inputs import Batch, is_one_batch, read_batches
 from fuseq.models.overriding import is_overridden
+from fuseq.presets.load import merge_options
 from fuseq.prompts import Row, Rows, rows_to_arrays
 
 if TYPE_CHECKING:
@@ -93,13 +94,12 @@ class _Run:
                 "generate: encoder_sequence_length must come with texts, got arrays of ids"
             )
         prompts = self._task.array_prompts(batch.arrays, self._request)
-        options = copy(self._request.options)
+        options, given = self._request.options, self._request.given
         decoder = batch.arrays.get(keys.ids[-1])
         columns = None if decoder is None else decoder.shape[1]
-        counts_new = "max_new_tokens" in self._request.given
-        if columns is not None and not counts_new:
-            options.max_new_tokens = None  # type: ignore[assignment]
-            options.max_length = columns
+        if columns is not None and "max_new_tokens" not in given:
+            least = options.min_length if "min_length" in given else None
+            options = merge_options(options, {"max_length": columns, "min_length": least})
         results = self._generate(prompts, options)
         longest = max((len(row.ids) for rows in results for row in rows), default=0)
         return rows_to_arrays(

@@ -205,7 +205,8 @@ def merge_options(base: GenerationOptions | None, fields: Mapping[str, Any]) -> 
     Args:
         base: Left as it is; None: the defaults.
         fields: New values by name; None stands for a field that is not given. A length in rows and
-            one in new tokens exclude each other: the one given here wins.
+            one in new tokens exclude each other: the one given here wins. So it does over a least
+            length of the base that is beyond it.
 
     Returns:
         New options.
@@ -215,6 +216,9 @@ def merge_options(base: GenerationOptions | None, fields: Mapping[str, Any]) -> 
     for one, other in (("max_length", "max_new_tokens"), ("max_new_tokens", "max_length")):
         if one in given and other not in given:
             setattr(options, other, None)
+    for longest, least in (("max_length", "min_length"), ("max_new_tokens", "min_new_tokens")):
+        if least not in given and 0 < given.get(longest, 0) < getattr(options, least):
+            setattr(options, least, given[longest])
     for name, value in given.items():
         setattr(options, name, value)
     return options
