@@ -223,6 +223,34 @@ def test_own_preprocessing_of_pairs_is_used(bart: CausalLM) -> None:
     assert bart.generate(pair, max_length=20) == expected
 
 
+def test_own_preprocessing_is_told_the_longest_source(bart: CausalLM, gpt2: CausalLM) -> None:
+    seen: list[Any] = []
+
+    class Noting(BartSeq2SeqLMPreprocessor):
+        def generate_preprocess(self, x: Any, **lengths: Any) -> Any:
+            seen.append(lengths)
+            return super().generate_preprocess(x, **lengths)
+
+    class Plain(GPT2CausalLMPreprocessor):
+        def generate_preprocess(self, x: Any, **lengths: Any) -> Any:
+            return super().generate_preprocess(x, **lengths)
+
+    assert bart.preprocessor is not None
+    options: dict[str, Any] = {"max_length": 20, "return_scores": True}
+    expected = bart.generate(TEXTS, encoder_sequence_length=4, **options)
+    assert bart.generate(TEXTS, **options) != expected
+    bart.preprocessor = Noting(bart.preprocessor.tokenizer, 32, 32)
+    assert bart.generate(TEXTS, encoder_sequence_length=4, **options) == expected
+    bart.generate(TEXTS, encoder_sequence_length=1000, **options)
+    bart.generate(TEXTS, **options)
+    positions = bart.backbone.max_encoder_length
+    assert [lengths.get("encoder_sequence_length") for lengths in seen] == [4, positions, None]
+    assert gpt2.preprocessor is not None
+    gpt2.preprocessor = Plain(gpt2.preprocessor.tokenizer, 32)
+    with pytest.raises(ValueError, match="must come with a model that has an encoder"):
+        gpt2.generate(TEXTS, encoder_sequence_length=4)
+
+
 def test_an_own_generate_step_is_refused(gpt2: CausalLM) -> None:
     class Own(GPT2CausalLM):
         def generate_step(self, inputs: Any, stop_token_ids: Any = None) -> Any:

@@ -330,13 +330,13 @@ class CausalLM(TrainableTask):
     def text_prompts(self, texts: Texts, request: Request) -> list[_core.Prompt]:
         """What the engine starts from for texts."""
         preprocessor = self.text_preprocessor()
-        if is_overridden(preprocessor, "generate_preprocess"):
-            return self._own_prompts(preprocessor, texts, request)
         if request.encoder_sequence_length is not None:
             raise ValueError(
                 "generate: encoder_sequence_length must come with a model that has an encoder, got "
                 f"{type(self).__name__}"
             )
+        if is_overridden(preprocessor, "generate_preprocess"):
+            return self._own_prompts(preprocessor, texts, request)
         return preprocessor.prompts(texts)
 
     def array_prompts(self, arrays: Mapping[str, Any], request: Request) -> list[_core.Prompt]:
@@ -348,12 +348,13 @@ class CausalLM(TrainableTask):
         preprocessor: Any,  # noqa: ANN401
         texts: Texts,
         request: Request,
+        **lengths: int,
     ) -> list[_core.Prompt]:
         """Prompts from a `generate_preprocess` of the user's."""
         inputs: Any = texts if len(texts) > 1 else next(iter(texts.values()))
         length = request.options.max_length or preprocessor.sequence_length
         return prompts_of(
-            preprocessor.generate_preprocess(inputs, sequence_length=length), self.keys
+            preprocessor.generate_preprocess(inputs, sequence_length=length, **lengths), self.keys
         )
 
     # ---- logits ----

@@ -42,15 +42,18 @@ class Seq2SeqLM(CausalLM):
     def text_prompts(self, texts: Texts, request: Request) -> list[Prompt]:
         """What the engine starts from for texts."""
         preprocessor = self.text_preprocessor()
-        if is_overridden(preprocessor, "generate_preprocess"):
-            return self._own_prompts(preprocessor, texts, request)
+        is_own = is_overridden(preprocessor, "generate_preprocess")
         length = request.encoder_sequence_length
-        if length is None and isinstance(preprocessor, Seq2SeqLMPreprocessor):
+        if length is None and not is_own and isinstance(preprocessor, Seq2SeqLMPreprocessor):
             length = preprocessor.encoder_sequence_length
         table = self.backbone.max_encoder_length
         if length is not None and table:
             length = min(length, table)
-        prompts = preprocessor.prompts(texts, encoder_sequence_length=length)
+        if is_own:
+            lengths = {} if length is None else {"encoder_sequence_length": length}
+            prompts = self._own_prompts(preprocessor, texts, request, **lengths)
+        else:
+            prompts = preprocessor.prompts(texts, encoder_sequence_length=length)
         start = preprocessor.start_ids() if hasattr(preprocessor, "start_ids") else []
         return _with_forced_first(prompts, start, request)
 
