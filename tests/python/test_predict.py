@@ -102,6 +102,10 @@ def test_the_errors_of_predict_say_what_is_wrong(task: CausalLM) -> None:
         (lambda: task.predict("the fox"), "predict: x must have a batch dimension, got one str"),
         (lambda: task.predict([x, short], verbose=0), "rows of one length, .* in batch 1. Pad"),
         (lambda: task.predict([], verbose=0), "predict: x must have one row or more, got none"),
+        (
+            lambda: type(task)(task.backbone).predict(data_of(task), verbose=0),
+            "predict: texts must come with a preprocessor, got none",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -315,15 +315,18 @@ class CausalLM(TrainableTask):
             raise ValueError("stop_strings: must come with a preprocessor, got none")
         return None
 
-    def text_preprocessor(self) -> Preprocessor:
+    def text_preprocessor(self, call: str = "generate") -> Preprocessor:
         """The preprocessor, which texts need.
+
+        Args:
+            call: Names the call in the error.
 
         Raises:
             ValueError: There is none.
         """
         if self.preprocessor is None:
             raise ValueError(
-                "generate: texts must come with a preprocessor, got none. Give arrays of ids"
+                f"{call}: texts must come with a preprocessor, got none. Give arrays of ids"
             )
         return self.preprocessor
 

@@ -98,6 +98,7 @@ def _arrays(task: Any, batch: Batch, rows: slice) -> Mapping[str, Any]:  # noqa:
         names = ", ".join(map(repr, keys))
         raise ValueError(f"predict: x must have {names}, got no {missing[0]!r}")
     texts = {key: batch.texts[key][rows] for key in keys}
-    made: Any = task.text_preprocessor()(texts if len(keys) > 1 else texts[keys[0]])
+    preprocessor = task.text_preprocessor("predict")
+    made: Any = preprocessor(texts if len(keys) > 1 else texts[keys[0]])
     inputs: Mapping[str, Any] = made[0]
     return inputs
