@@ -105,6 +105,11 @@ def test_a_copy_of_a_task_has_its_parts(gpt2: CausalLM) -> None:
     other.compile(sampler="beam")
     assert other.backbone is gpt2.backbone
     assert other.sampler != gpt2.sampler
+    gpt2.generate("the", max_length=6)
+    third = copy.copy(gpt2)
+    assert third.generate_function is None
+    assert third.make_generate_function().__self__ is third  # type: ignore[attr-defined]
+    assert gpt2.generate_function is not None
 
 
 def test_a_config_makes_an_equal_backbone(folder: Path) -> None:

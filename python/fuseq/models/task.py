@@ -367,6 +367,7 @@ class Task:
         """A task of the same parts."""
         made = type(self).__new__(type(self))
         made.__dict__.update(self.__dict__)
+        made.__dict__.pop("generate_function", None)  # it is bound to the original
         return made
 
     def _compiled_state(self) -> dict[str, Any] | None:
