@@ -217,8 +217,8 @@ def attention(
         lengths: Keys of each batch row [B], int32; by default all S.
         causal: Query t sees the keys up to t + S - T.
         scale: Factor of the scores; by default 1 / sqrt(E).
-        window: Only the last so many of the visible keys count.
-        cap: Scores become cap * tanh(score / cap).
+        window: Only the last so many of the visible keys count; by default all.
+        cap: Scores become cap * tanh(score / cap); by default they stay.
         out: Receives the result [B, T, H, E].
         context: Threads and scratch memory; by default one per calling thread.
 
@@ -235,6 +235,9 @@ def attention(
         >>> attention(ones, ones, 3 * ones)
         array([[[[3., 3., 3., 3.]]]], dtype=float32)
     """
+    for name, value in (("scale", scale), ("window", window), ("cap", cap)):
+        if value == 0:  # which the engine takes for none
+            raise ValueError(f"attention: {name} must be None or other than 0, got {value!r}")
     query = Tensor(q)
     y = Tensor(out) if out is not None else Tensor.empty(query.shape)
     _core.attention(

@@ -98,6 +98,16 @@ def test_attention_is_right() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "zero", [{"scale": 0.0}, {"scale": np.float32(0)}, {"window": 0}, {"cap": 0.0}]
+)
+def test_attention_does_not_take_zero_for_its_default(zero: dict[str, Any]) -> None:
+    q = random(1, 2, 2, 4)
+    with pytest.raises(ValueError, match=rf"attention: {next(iter(zero))} must be None or other"):
+        ops.attention(q, q, q, **zero)
+    ops.attention(q, q, q, **dict.fromkeys(zero))
+
+
 def test_log_softmax_is_right() -> None:
     x = 30 * random(3, 2, 101)
     expected = x - np.log(np.exp(x.astype(np.float64)).sum(-1, keepdims=True))
