@@ -91,7 +91,7 @@ void bind_files(py::module_& module) {
   module.def("save_folder", &save_whole_folder, py::arg("folder"), py::arg("fill"),
              py::arg("drop") = std::vector<std::string>{},
              "Calls fill(temporary folder), then puts it in the place of `folder`; other files of "
-             "an old folder are kept, but for names that fit one of `drop`.");
+             "an old folder are kept, but for paths below it that fit one of `drop`.");
 }
 
 }  // namespace fuseq::bindings

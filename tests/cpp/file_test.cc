@@ -185,6 +185,53 @@ TEST_P(WriteFolder, replaces_files_and_keeps_the_others) {
   EXPECT_EQ(base_.read("preset/notes/today.txt"), "notes");
 }
 
+void fill_assets(const fs::path& folder) {
+  fs::create_directories(folder / "assets" / "tokenizer");
+  for (const char* name : {"assets/tokenizer/vocab", "assets/list"}) {
+    write_file_atomically(folder / name, [](FileWriter& file) { file.write("new"); });
+  }
+}
+
+TEST_P(WriteFolder, keeps_the_other_files_of_folders_that_are_written_again) {
+  for (const char* name : {"assets/notes.txt", "assets/mine/a", "assets/tokenizer/merges",
+                           "assets/tokenizer/vocab", "assets/list/inside", "elsewhere/b"}) {
+    base_.write(std::string("preset/") + name, "old");
+  }
+  write(base_.path() / "preset", fill_assets);
+  EXPECT_EQ(base_.entries(), Names{"preset"});
+  for (const char* name :
+       {"assets/notes.txt", "assets/mine/a", "assets/tokenizer/merges", "elsewhere/b"}) {
+    EXPECT_EQ(base_.read(std::string("preset/") + name), "old") << name;
+  }
+  EXPECT_EQ(base_.read("preset/assets/tokenizer/vocab"), "new");
+  EXPECT_EQ(base_.read("preset/assets/list"), "new") << "a file takes the place of a folder";
+
+  write(base_.path() / "preset", fill_assets, {"assets/token*", "*.txt", "vocab", "mine/a"});
+  EXPECT_FALSE(fs::exists(base_.path() / "preset/assets/tokenizer/merges"));
+  EXPECT_EQ(base_.read("preset/assets/tokenizer/vocab"), "new");
+  EXPECT_EQ(base_.read("preset/assets/notes.txt"), "old") << "patterns are whole paths";
+  EXPECT_EQ(base_.read("preset/assets/mine/a"), "old");
+
+  base_.write("preset/other/sub/b", "old");
+  write(base_.path() / "preset", fill_assets, {"elsewhere/?", "other/*/b"});
+  EXPECT_TRUE(fs::is_empty(base_.path() / "preset/elsewhere")) << "what moves as a whole, too";
+  EXPECT_TRUE(fs::is_empty(base_.path() / "preset/other/sub"));
+
+  write(base_.path() / "preset", fill_assets, {"assets"});
+  EXPECT_FALSE(fs::exists(base_.path() / "preset/assets/notes.txt"));
+  EXPECT_EQ(base_.read("preset/assets/list"), "new");
+}
+
+TEST_P(WriteFolder, a_link_to_a_folder_is_replaced_and_its_files_stay) {
+  base_.write("mine/notes.txt", "old");
+  fs::create_directory(base_.path() / "preset");
+  fs::create_directory_symlink(base_.path() / "mine", base_.path() / "preset" / "assets");
+  write(base_.path() / "preset", fill_assets);
+  EXPECT_FALSE(fs::is_symlink(base_.path() / "preset" / "assets"));
+  EXPECT_EQ(base_.read("mine/notes.txt"), "old");
+  EXPECT_FALSE(fs::exists(base_.path() / "preset/assets/notes.txt"));
+}
+
 TEST_P(WriteFolder, drops_old_files_whose_names_fit) {
   for (const char* name :
        {"shard-1.bin", "shard.bin", "assets/vocab", "README.md", "sub/old.bin"}) {

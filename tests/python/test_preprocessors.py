@@ -389,6 +389,25 @@ def test_a_saved_preprocessor_keeps_its_lengths_and_words(make: Any, tmp_path: P
     is_example(again(x), *words(x))  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("config_file", ["tokenizer.json", "words[1].json"])
+def test_a_save_keeps_other_assets_and_drops_those_of_the_old_tokenizer(
+    config_file: str, tmp_path: Path
+) -> None:
+    words = bart()
+    words.tokenizer.config_file = config_file
+    words.save_to_preset(tmp_path / "preset")
+    assets = tmp_path / "preset" / "assets"
+    of_tokenizer = assets / config_file.split(".")[0]
+    (of_tokenizer / "vocabulary.spm").write_bytes(b"of a tokenizer of another class")
+    (assets / "notes.txt").write_text("mine", "utf-8")
+    (assets / "images").mkdir()
+    (assets / "images" / "a").write_text("mine", "utf-8")
+    words.save_to_preset(tmp_path / "preset")
+    assert (assets / "notes.txt").read_text("utf-8") == "mine"
+    assert (assets / "images" / "a").read_text("utf-8") == "mine"
+    assert {path.name for path in of_tokenizer.iterdir()} == {"vocabulary.json", "merges.txt"}
+
+
 def test_a_preset_without_words_says_so(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((BART / "config.json").read_bytes())
     with pytest.raises(FileNotFoundError, match="must hold a tokenizer, got none"):

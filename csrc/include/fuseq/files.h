@@ -55,9 +55,10 @@ FUSEQ_API void save_safetensors(const std::filesystem::path& path,
                                 const std::map<std::string, std::string>& metadata = {});
 
 /// Calls fill(temporary folder beside `folder`), then puts that in the place of `folder`; a failure
-/// leaves an old one whole. What else lies in an old one moves over, but for names that fit one of
-/// `drop` (exact, or with `*`, `?` and `[]` as in a shell). Throws Error(io), Error(value) where
-/// `folder` is the current folder or holds it, or what `fill` throws.
+/// leaves an old one whole. What else lies in an old one moves over, in sub-folders that both have
+/// as well, but for paths below it that fit one of `drop`: "config.json", "assets/tokenizer", with
+/// `*`, `?` and `[]` as in a shell; a folder that fits is replaced as a whole. Throws Error(io),
+/// Error(value) where `folder` is the current folder or holds it, or what `fill` throws.
 FUSEQ_API void save_folder(const std::filesystem::path& folder,
                            const std::function<void(const std::filesystem::path&)>& fill,
                            const std::vector<std::string>& drop = {});

@@ -272,29 +272,74 @@ void check_is_not_current(const fs::path& target, const fs::path& folder) {
   }
 }
 
-bool fits_one(const std::string& name, const std::vector<std::string>& patterns) {
+/// Of a path below the folder, such as "assets/tokenizer".
+bool fits_one(const std::string& path, const std::vector<std::string>& patterns) {
   return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
-    return fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+    return fnmatch(pattern.c_str(), path.c_str(), FNM_PATHNAME) == 0;
   });
 }
 
-/// Moves into `folder` what lies in `old` under names that `folder` does not have and that are not
-/// to be dropped.
-void move_rest(const fs::path& old, const fs::path& folder, const std::vector<std::string>& drop) {
-  std::error_code error;
-  std::vector<fs::path> names;  // all of them first: the loop below changes what it walks through
-  for (fs::directory_iterator entry(old, error), end; !error && entry != end;
-       entry.increment(error)) {
-    names.push_back(entry->path().filename());
+bool is_real_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(fs::symlink_status(path, ignored));
+}
+
+/// What lies in `folder / below`, as paths below the folder. All of them at once: what the callers
+/// do with them changes the folder.
+std::vector<fs::path> paths_in(const fs::path& folder, const fs::path& below,
+                               std::error_code& error) {
+  std::vector<fs::path> paths;
+  std::error_code unread;
+  for (fs::directory_iterator entry(folder / below, unread), end; !unread && entry != end;
+       entry.increment(unread)) {
+    paths.push_back(below / entry->path().filename());
   }
-  for (const fs::path& name : names) {
+  if (unread) error = unread;
+  return paths;
+}
+
+/// Removes from `old / below` what is to be dropped.
+void remove_dropped(const fs::path& old, const std::vector<std::string>& drop,
+                    const fs::path& below, std::error_code& error) {
+  const auto depth = [](const std::string& path) { return std::ranges::count(path, '/'); };
+  const auto reaches = [&](const std::string& pattern) {
+    return depth(pattern) > depth(below.string());
+  };
+  if (!std::ranges::any_of(drop, reaches)) return;
+  for (const fs::path& path : paths_in(old, below, error)) {
+    std::error_code kept;
+    if (fits_one(path.string(), drop)) {
+      fs::remove_all(old / path, kept);
+    } else if (is_real_folder(old / path)) {
+      remove_dropped(old, drop, path, error);
+    }
+    if (kept) error = kept;
+  }
+}
+
+/// Moves into `folder / below` what lies in `old / below` under names that the former does not have
+/// and that is not to be dropped. Folders that both have are merged in the same way.
+void move_rest(const fs::path& old, const fs::path& folder, const std::vector<std::string>& drop,
+               const fs::path& below, std::error_code& error) {
+  for (const fs::path& path : paths_in(old, below, error)) {
     std::error_code ignored;
-    if (fits_one(name.string(), drop)) continue;
-    if (fs::exists(fs::symlink_status(folder / name, ignored))) continue;
-    if (rename((old / name).c_str(), (folder / name).c_str()) != 0) {
+    if (fits_one(path.string(), drop)) continue;
+    const bool is_folder = is_real_folder(old / path);
+    if (fs::exists(fs::symlink_status(folder / path, ignored))) {
+      if (is_folder && is_real_folder(folder / path)) move_rest(old, folder, drop, path, error);
+      continue;
+    }
+    if (is_folder) remove_dropped(old, drop, path, error);
+    if (rename((old / path).c_str(), (folder / path).c_str()) != 0) {
       error.assign(errno, std::generic_category());
     }
   }
+  if (!below.empty()) sync_path(folder / below);
+}
+
+void move_rest(const fs::path& old, const fs::path& folder, const std::vector<std::string>& drop) {
+  std::error_code error;
+  move_rest(old, folder, drop, {}, error);
   if (error) {
     fail(ErrorKind::io, "write \"", folder.string(),
          "\": files of the old folder must move into it, got \"", error.message(),

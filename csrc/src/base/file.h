@@ -57,10 +57,11 @@ void write_file_atomically(const std::filesystem::path& path,
 /// Fills a new folder beside `folder` by calling fill(temporary path), then puts it in the place of
 /// `folder`, whose missing parents are made. A failure removes the temporary folder and leaves an
 /// old `folder` whole. Entries of an old folder that fill did not write (tokenizer files, a README)
-/// move into the new one, but for those whose name fits one of `drop`: names, with `*`, `?` and
-/// `[]` as in a shell. Throws Error(io), Error(value) where the folder is the current one or holds
-/// it, or what fill throws. `may_swap` false takes the way of file systems that cannot swap two
-/// names in one step; for tests.
+/// move into the new one, those in sub-folders that both have as well, but for those whose path
+/// below the folder fits one of `drop`: paths, with `*`, `?` and `[]` as in a shell; a folder that
+/// fits goes with all that fill did not write into it. Throws Error(io), Error(value) where the
+/// folder is the current one or holds it, or what fill throws. `may_swap` false takes the way of
+/// file systems that cannot swap two names in one step; for tests.
 void write_folder_atomically(const std::filesystem::path& folder,
                              const std::function<void(const std::filesystem::path&)>& fill,
                              const std::vector<std::string>& drop = {}, bool may_swap = true);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Preprocessor: what turns texts into ids and ids into texts, for one kind of task."""
 
+import glob
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -20,6 +21,7 @@ from fuseq.presets.family import KerasClass
 from fuseq.presets.keras_objects import PREPROCESSOR_FILE
 from fuseq.presets.load import Preset
 from fuseq.tokenizers import Tokenizer
+from fuseq.tokenizers.folder import asset_path
 
 P = TypeVar("P", bound="Preprocessor")
 Texts = Mapping[str, Sequence[str]]
@@ -216,13 +218,15 @@ class Preprocessor:
         """Writes the preprocessor and its tokenizer into a folder.
 
         Args:
-            preset_dir: The folder; other files in it are kept.
+            preset_dir: The folder; other files in it are kept, but for those of an old tokenizer in
+                the folder of its assets.
 
         Raises:
             OSError: The system refused to write; an old folder is left as it was.
             ValueError: The class is a base, which serves no family.
         """
-        _core.save_folder(preset_dir, self.write_files)
+        assets = asset_path(self.tokenizer.config_file)
+        _core.save_folder(preset_dir, self.write_files, (glob.escape(str(assets)),))
 
     def write_files(self, folder: Path) -> None:
         """Writes `preprocessor.json`, `tokenizer.json` and the vocabulary."""

@@ -90,9 +90,23 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     Raises:
         ValueError: The tokenizer has no vocabulary yet.
     """
-    name = check_config_file(tokenizer.config_file)
-    tokenizer.save_assets(_asset_folder(folder, name))
-    write_file(folder / name, json.dumps(serialize(tokenizer), indent=4))
+    tokenizer.save_assets(folder / asset_path(tokenizer.config_file))
+    write_file(folder / tokenizer.config_file, json.dumps(serialize(tokenizer), indent=4))
+
+
+def asset_path(config_file: str) -> Path:
+    """Where the files of a tokenizer lie in its folder.
+
+    Args:
+        config_file: The file of its settings.
+
+    Returns:
+        A path below the folder: `assets/tokenizer`, as a rule.
+
+    Raises:
+        ValueError: It is not the name of a file.
+    """
+    return Path(ASSET_FOLDER, check_config_file(config_file).split(".")[0])
 
 
 def _load(
@@ -117,7 +131,7 @@ def _load(
         found = _make(kind, config, settings, path)
         if "config_file" not in settings:
             found.config_file = config_file
-        assets = _asset_folder(folder, config_file)
+        assets = folder / asset_path(config_file)
         try:
             found.load_assets(assets)
         except ValueError as error:
@@ -187,10 +201,6 @@ def _with_name(error: ValueError, path: Path) -> ValueError:
     """The error, with the file's name if it has none yet."""
     message = str(error)
     return ValueError(message if str(path) in message else f'"{path}": {message}')
-
-
-def _asset_folder(folder: Path, config_file: str) -> Path:
-    return folder / ASSET_FOLDER / config_file.split(".")[0]
 
 
 def _narrow(folder: Path, wanted: type[Tokenizer], found: type[Tokenizer]) -> type[Tokenizer]:
