@@ -128,6 +128,13 @@ TEST(Model, says_what_a_folder_lacks) {
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::not_found);
   }
+  try {
+    (void)Model::load(folder.path() / std::string(300, 'n'));
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::io);
+    EXPECT_NE(std::string(error.what()).find("File name too long"), std::string::npos);
+  }
   const TransformerSpec spec = test::gpt2_like();
   test::build(spec, test::random_weights(spec, 3))->save(folder.path() / "cut");
   const std::filesystem::path file = folder.path() / "cut" / "model.safetensors";

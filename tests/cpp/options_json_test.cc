@@ -215,6 +215,12 @@ TEST(OptionsJson, are_loaded_from_a_folder) {
   const std::string where = folder.path().string();
   EXPECT_EQ(message(ErrorKind::not_found, [&] { (void)load_generation_options(folder.path()); }),
             "load_generation_options: " + where + " must hold generation.json, got none");
+  const std::filesystem::path file = folder.path() / "generation.json";
+  std::filesystem::create_symlink(file, file);
+  EXPECT_EQ(message(ErrorKind::io, [&] { (void)load_generation_options(folder.path()); }),
+            "open \"" + file.string() +
+                "\": the file must be readable, got \"Too many levels of symbolic links\"");
+  std::filesystem::remove(file);
   folder.write("generation.json", generation_options_to_json(changed()));
   EXPECT_TRUE(are_equal(load_generation_options(folder.path()), changed()));
   folder.write("generation.json", R"({"top_q": 1})");

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -140,7 +141,8 @@ std::string generation_options_to_json(const GenerationOptions& options) {
 
 GenerationOptions load_generation_options(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "generation.json";
-  if (!std::filesystem::exists(path)) {
+  std::error_code refused;  // what the system refuses is an error of reading the file
+  if (!std::filesystem::exists(path, refused) && !refused) {
     fail(ErrorKind::not_found, "load_generation_options: ", folder.string(),
          " must hold generation.json, got none");
   }

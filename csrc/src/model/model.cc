@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <system_error>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -201,7 +202,8 @@ std::shared_ptr<const Model> Model::build(const TransformerSpec& spec,
 std::shared_ptr<const Model> Model::load(const std::filesystem::path& folder,
                                          const ModelOptions& options) {
   const std::filesystem::path spec_path = folder / "spec.json";
-  if (!std::filesystem::exists(spec_path)) {
+  std::error_code refused;  // what the system refuses is an error of reading the file
+  if (!std::filesystem::exists(spec_path, refused) && !refused) {
     fail(ErrorKind::not_found, "load: ", folder.string(),
          " must hold spec.json and model.safetensors, got no spec.json");
   }
