@@ -101,6 +101,7 @@ Array narrow(const Array& array, int axis, int64_t start, int64_t length) {
   std::vector<int64_t> dims(array.view.shape.dims().begin(), array.view.shape.dims().end());
   dims.at(static_cast<size_t>(at)) = length;
   result.view.shape = Shape(std::span<const int64_t>(dims));
+  if (result.view.shape.num_elements() == 0) return result;  // whose strides may be of any size
   result.view.data =
       static_cast<char*>(array.view.data) +
       start * array.view.stride(at) * static_cast<int64_t>(size_of(array.view.dtype));

@@ -194,9 +194,21 @@ TEST(Tensor, may_be_empty) {
 }
 
 TEST(Tensor, a_size_that_overflows_is_an_error) {
-  const int64_t big = int64_t{1} << 40;
+  const int64_t big = int64_t{1} << 31;
   EXPECT_EQ(message_of(ErrorKind::value, [&] { Tensor(DType::f32, {big, big}); }),
-            "Tensor: the size of shape must fit int64, got [1099511627776, 1099511627776]");
+            "Tensor: the size of shape must fit int64, got [2147483648, 2147483648]");
+}
+
+TEST(Shape, a_product_that_overflows_is_an_error_beside_a_zero_too) {
+  const int64_t big = int64_t{1} << 62;
+  EXPECT_EQ(Shape({big, 1}).num_elements(), big);
+  EXPECT_EQ(dense_strides({0, big})[0], big);
+  EXPECT_EQ(message_of(ErrorKind::value, [&] { Shape({big + 1, 4}); }),
+            "Shape: the product of dims, zeros left out, must fit int64, got "
+            "[4611686018427387905, 4]");
+  EXPECT_EQ(message_of(ErrorKind::value, [&] { Shape({0, big, 4}); }),
+            "Shape: the product of dims, zeros left out, must fit int64, got "
+            "[0, 4611686018427387904, 4]");
 }
 
 TEST(CheckedNumBytes, finds_overflow_and_lets_zero_extents_win) {

@@ -58,6 +58,10 @@ def test_reshape_refuses_strides_and_other_sizes() -> None:
         tensor.transpose().reshape((6,))
     with pytest.raises(ValueError, match="number of elements"):
         tensor.reshape((7,))
+    with pytest.raises(ValueError, match="must fit int64"):
+        Tensor.empty((4,)).reshape((2**62 + 1, 4))
+    with pytest.raises(ValueError, match="must fit int64"):
+        Tensor.empty((0, 2**62, 4))
 
 
 def test_a_view_keeps_the_elements_alive() -> None:

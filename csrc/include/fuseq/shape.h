@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <span>
 #include <string>
 
@@ -19,7 +20,8 @@ class Shape {
 
   constexpr Shape() = default;
   Shape(std::initializer_list<int64_t> dims) : Shape(std::span(dims.begin(), dims.size())) {}
-  /// Throws Error(value) for more than kMaxRank dims or a negative one.
+  /// Throws Error(value) for more than kMaxRank dims, a negative one or a product that does not
+  /// `fit`.
   explicit Shape(std::span<const int64_t> dims) {
     if (dims.size() > kMaxRank)
       throw Error(ErrorKind::value,
@@ -30,6 +32,21 @@ class Shape {
                     "Shape: dims must not be negative, got " + std::to_string(dim));
       dims_[static_cast<size_t>(rank_++)] = dim;
     }
+    if (!fit(dims))
+      throw Error(
+          ErrorKind::value,
+          "Shape: the product of dims, zeros left out, must fit int64, got " + to_string(dims));
+  }
+  /// Whether the product of the dims that are not 0 fits int64; dense strides then fit as well.
+  [[nodiscard]] static bool fit(std::span<const int64_t> dims) noexcept {
+    int64_t product = 1;
+    for (const int64_t dim : dims) {
+      if (dim == 0) continue;
+      const bool is_large = ((product | dim) >> 31) != 0;  // else there is no need to divide
+      if (is_large && product > std::numeric_limits<int64_t>::max() / dim) return false;
+      product *= dim;
+    }
+    return true;
   }
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
@@ -46,9 +63,10 @@ class Shape {
     return {dims_.data(), static_cast<size_t>(rank_)};
   }
   /// "[2, 17, 768]"
-  [[nodiscard]] std::string to_string() const {
+  [[nodiscard]] std::string to_string() const { return to_string(dims()); }
+  [[nodiscard]] static std::string to_string(std::span<const int64_t> dims) {
     std::string text = "[";
-    for (int axis = 0; axis < rank_; ++axis) text += (axis ? ", " : "") + std::to_string(dim(axis));
+    for (const int64_t dim : dims) text += (text.size() > 1 ? ", " : "") + std::to_string(dim);
     return text + "]";
   }
 

@@ -78,7 +78,8 @@ using ConstView = BasicView<const void>;
 class FUSEQ_API Tensor {
  public:
   Tensor() = default;
-  /// Uninitialised elements. Throws Error(runtime) when memory runs out.
+  /// Uninitialised elements. Throws Error(value) when their bytes do not fit int64, Error(runtime)
+  /// when memory runs out.
   Tensor(DType dtype, const Shape& shape);
 
   [[nodiscard]] DType dtype() const noexcept { return dtype_; }

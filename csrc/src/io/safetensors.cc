@@ -256,10 +256,14 @@ void HeaderParser::check_size(const std::string& name, const Entry& entry) const
   }
   const auto bits = checked_num_bytes(entry.shape(), entry.type->bits);
   if (!bits || *bits % 8 != 0 || *bits / 8 != entry.end - entry.begin) {
-    fail_tensor(name, "must have the bytes of its shape ", Shape(entry.shape()).to_string(), " in ",
-                entry.type->name, ", ",
-                bits ? std::to_string((*bits + 7) / 8) : "too many for int64", ", got ",
+    const auto bytes = [&] { return std::to_string(*bits / 8 + (*bits % 8 != 0)); };
+    fail_tensor(name, "must have the bytes of its shape ", Shape::to_string(entry.shape()), " in ",
+                entry.type->name, ", ", bits ? bytes() : "too many for int64", ", got ",
                 entry.end - entry.begin);
+  }
+  if (!Shape::fit(entry.shape())) {
+    fail_tensor(name, "must have extents whose product, zeros left out, fits int64, got ",
+                Shape::to_string(entry.shape()));
   }
 }
 

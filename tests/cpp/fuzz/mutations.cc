@@ -102,6 +102,8 @@ std::vector<std::string> safetensors_seeds() {
           R"("data_offsets":[0,4]},"\u00e9":{"shape":[],"data_offsets":[10,18],"dtype":"F64"}})",
           18),
       with_length(R"({"q":{"dtype":"F8_E4M3","shape":[1,2,1,2,1,2],"data_offsets":[0,8]}})", 8),
+      with_length(R"({"z":{"dtype":"F32","shape":[0,4611686018427387904,1],"data_offsets":[0,0]}})",
+                  0),
       with_length(many + "}", 2400),
       with_length(empties + "}", 0)};
 }
