@@ -157,6 +157,33 @@ TEST_F(CApi, prompts_of_a_newer_header_are_read_at_its_distance) {
   EXPECT_EQ(num_prompts, 2u);
 }
 
+TEST_F(CApi, a_size_that_nobody_set_is_an_error) {
+  // Such sizes are refused before a byte beyond the struct is read or written.
+  const size_t garbage[] = {sizeof(fuseq_generation_options) + 4104, size_t{1} << 40,
+                            ~size_t{0} - 7};
+  for (const size_t size : garbage) {
+    const std::string got = ".struct_size must be the struct's sizeof, got " + std::to_string(size);
+    fuseq_generation_options options = default_options();
+    EXPECT_EQ(fuseq_generation_options_init(&options, size), FUSEQ_ERROR_VALUE);
+    EXPECT_EQ(fuseq_last_error(),
+              "fuseq_generation_options_init: options" + got + ". Was the init function called?");
+    options.struct_size = size;
+    EXPECT_EQ(failing_generate(prompt_of(source_), &options), FUSEQ_ERROR_VALUE);
+    EXPECT_EQ(fuseq_last_error(),
+              "fuseq_generate: options" + got + ". Was the init function called?");
+    fuseq_model_info info;
+    info.struct_size = size;
+    EXPECT_EQ(fuseq_model_get_info(model_.get(), &info), FUSEQ_ERROR_VALUE);
+    EXPECT_EQ(fuseq_last_error(),
+              "fuseq_model_get_info: info" + got + ". Set struct_size to its sizeof");
+    fuseq_prompt prompt = prompt_of(source_);
+    prompt.struct_size = size;
+    EXPECT_EQ(failing_generate(prompt, nullptr), FUSEQ_ERROR_VALUE);
+    EXPECT_EQ(fuseq_last_error(),
+              "fuseq_generate: prompts[0]" + got + ". Set struct_size to its sizeof");
+  }
+}
+
 TEST_F(CApi, bad_arguments_are_codes_with_messages) {
   struct Case {
     const char* says;

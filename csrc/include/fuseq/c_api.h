@@ -5,7 +5,8 @@
 // tells why. Nothing aborts, prints or throws. Every struct but fuseq_bytes and fuseq_ids begins
 // with `struct_size`: set it to sizeof of the struct (the `_init` functions do), so that programs
 // built against an older or newer header keep working. A shorter struct takes the defaults for the
-// fields it lacks; a longer one is accepted if the bytes this library does not know are zero.
+// fields it lacks; a longer one is accepted if the bytes this library does not know are zero and
+// 4096 at most.
 #ifndef FUSEQ_C_API_H_
 #define FUSEQ_C_API_H_
 

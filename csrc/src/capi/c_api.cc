@@ -119,7 +119,7 @@ template <typename Struct>
 int init_struct(Struct* options, size_t size, const Struct& defaults, const char* call) noexcept {
   return guarded(call, [&] {
     require_pointer(options, call, "options");
-    require_struct_size(size, call, "options");
+    require_struct_size<Struct>(size, call, "options");
     write_struct(defaults, options, size);
   });
 }
@@ -172,7 +172,7 @@ int fuseq_model_get_info(const fuseq_model* model, fuseq_model_info* info) {
   return fuseq::guarded(call, [&] {
     fuseq::require_pointer(model, call, "model");
     fuseq::require_pointer(info, call, "info");
-    fuseq::require_struct_size(info->struct_size, call, "info");
+    fuseq::require_struct_size<fuseq_model_info>(info->struct_size, call, "info");
     const fuseq::Model& loaded = *model->model;
     fuseq_model_info known{};
     const fuseq::TransformerSpec& spec = loaded.spec();

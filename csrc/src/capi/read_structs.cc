@@ -141,10 +141,13 @@ void require_pointer(const void* pointer, const char* call, const char* name) {
   if (!pointer) require(false, std::string(call) + ": " + name + " must not be NULL");
 }
 
-void require_struct_size(size_t size, const std::string& call, const char* name) {
-  require(size >= sizeof(size_t) && size % alignof(size_t) == 0,
-          call + ": " + name + ".struct_size must be the struct's sizeof, got " +
-              std::to_string(size) + ". Was the init function called?");
+void require_struct_size(size_t size, size_t known_size, const std::string& call, const char* name,
+                         const char* advice) {
+  constexpr size_t kMostUnknown = 4096;  // bytes of fields to come; beyond, nobody set the size
+  require(
+      size >= sizeof(size_t) && size <= known_size + kMostUnknown && size % alignof(size_t) == 0,
+      call + ": " + name + ".struct_size must be the struct's sizeof, got " + std::to_string(size) +
+          ". " + advice);
 }
 
 fuseq_model_options default_model_options() {
@@ -233,17 +236,19 @@ std::vector<Prompt> read_prompts(const fuseq_prompt* from, size_t count,
   if (count == 0) return prompts;
   require_pointer(from, call, "prompts");
   const size_t stride = from->struct_size;
-  require_struct_size(stride, call, "prompts[0]");
+  require_struct_size<fuseq_prompt>(stride, call, "prompts[0]");
   require(count <= std::numeric_limits<size_t>::max() / stride,
           std::string(call) + ": num_prompts must fit in memory, got " + std::to_string(count));
   prompts.reserve(count);
   const auto* bytes = reinterpret_cast<const unsigned char*>(from);
   for (size_t i = 0; i < count; ++i) {
     const std::string name = "prompts[" + std::to_string(i) + "]";
+    size_t size = 0;
+    std::memcpy(&size, bytes + i * stride, sizeof size);
+    require(size == stride, std::string(call) + ": " + name +
+                                ".struct_size must be that of prompts[0], " +
+                                std::to_string(stride) + ", got " + std::to_string(size));
     const auto c = read_struct(bytes + i * stride, fuseq_prompt{}, call, name.c_str());
-    require(c.struct_size == stride,
-            std::string(call) + ": " + name + ".struct_size must be that of prompts[0], " +
-                std::to_string(stride) + ", got " + std::to_string(c.struct_size));
     prompts.push_back(read_prompt(c, spec, call, name));
   }
   return prompts;

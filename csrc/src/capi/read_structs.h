@@ -22,14 +22,28 @@ namespace fuseq::inline v0 {
 // Throw Error(value) that names the call and the argument.
 void require(bool holds, const std::string& message);
 void require_pointer(const void* pointer, const char* call, const char* name);
-void require_struct_size(size_t size, const std::string& call, const char* name);
+void require_struct_size(size_t size, size_t known_size, const std::string& call, const char* name,
+                         const char* advice);
+
+/// What to do about a wrong struct_size.
+template <typename Struct>
+inline constexpr const char* kSizeAdvice = "Was the init function called?";
+template <>
+inline constexpr const char* kSizeAdvice<fuseq_prompt> = "Set struct_size to its sizeof";
+template <>
+inline constexpr const char* kSizeAdvice<fuseq_model_info> = "Set struct_size to its sizeof";
+
+template <typename Struct>
+void require_struct_size(size_t size, const std::string& call, const char* name) {
+  require_struct_size(size, sizeof(Struct), call, name, kSizeAdvice<Struct>);
+}
 
 /// `defaults` overwritten by the fields that the caller's struct has.
 template <typename Struct>
 Struct read_struct(const void* from, Struct defaults, const char* call, const char* name) {
   size_t size = 0;
   std::memcpy(&size, from, sizeof size);
-  require_struct_size(size, call, name);
+  require_struct_size<Struct>(size, call, name);
   const auto* bytes = static_cast<const unsigned char*>(from);
   for (size_t i = sizeof(Struct); i < size; ++i) {
     require(bytes[i] == 0, std::string(call) + ": " + name + " must hold zeros after its first " +
