@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 #include <map>
 #include <set>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -163,6 +166,33 @@ TEST(Stream, refuses_beams_and_calls_from_inside) {
                                    }}),
                Error);
   EXPECT_EQ(generate(*c.model, c.prompts, {.max_new_tokens = 3}).size(), c.prompts.size());
+}
+
+TEST(Stream, a_call_that_waits_for_another_one_is_interrupted) {
+  const Case c(test::gpt2_like(), 1, 1);
+  std::promise<void> started, over;
+  std::thread other([&] {
+    (void)generate(*c.model, c.prompts, {.max_new_tokens = 1}, {.on_token = [&](const NewToken&) {
+      started.set_value();
+      over.get_future().wait_for(std::chrono::seconds(5));
+      return false;
+    }});
+  });
+  started.get_future().wait();
+  int polls = 0;
+  std::string message = "no error";
+  try {
+    (void)generate(*c.model, c.prompts, {.max_new_tokens = 1},
+                   {.interrupted = [&] { return ++polls == 2; }});
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::runtime);
+    message = error.what();
+  }
+  over.set_value();
+  other.join();
+  EXPECT_EQ(message, "generate: interrupted");
+  EXPECT_EQ(polls, 2);
+  EXPECT_EQ(generate(*c.model, c.prompts, {.max_new_tokens = 1}).size(), 1u);
 }
 
 TEST(StopString, ends_rows_wherever_borders_fall) {

@@ -20,8 +20,8 @@ struct CallOptions {
   int max_batch_size = 0;
   /// Streams; see Session. Error(value) with beams.
   OnToken on_token = {};
-  /// Polled at least every 50 ms or step, whichever is longer; when it returns true the call ends
-  /// with Error(runtime) "interrupted".
+  /// Polled at least every 50 ms or step, whichever is longer, and while the call waits for another
+  /// one; when it returns true the call ends with Error(runtime) "interrupted".
   std::function<bool()> interrupted = {};
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -40,7 +41,8 @@ constexpr std::chrono::milliseconds kPollInterval{50};
 /// The model's own session for as long as one call uses it.
 class SharedSession {
  public:
-  SharedSession(const Model& model, const char* call) : owner_(model.impl()), lock_(take(call)) {
+  SharedSession(const Model& model, const char* call, const std::function<bool()>& interrupted = {})
+      : owner_(model.impl()), lock_(take(call, interrupted)) {
     owner_.session_user = std::this_thread::get_id();
   }
   ~SharedSession() { owner_.session_user = std::thread::id(); }
@@ -59,16 +61,23 @@ class SharedSession {
   }
 
  private:
-  [[nodiscard]] std::unique_lock<std::mutex> take(const char* call) const {
+  [[nodiscard]] std::unique_lock<std::timed_mutex> take(
+      const char* call, const std::function<bool()>& interrupted) const {
     if (owner_.session_user == std::this_thread::get_id()) {
       fail(ErrorKind::runtime, call,
            ": must not be called from inside a callback of the same model's generate");
     }
-    return std::unique_lock(owner_.session_mutex);
+    if (!interrupted) return std::unique_lock(owner_.session_mutex);
+    std::unique_lock lock(owner_.session_mutex, std::defer_lock);
+    // The system's clock: thread sanitizers do not know of locks that wait by the steady one.
+    while (!lock.try_lock_until(std::chrono::system_clock::now() + kPollInterval)) {
+      if (interrupted()) fail(ErrorKind::runtime, call, ": interrupted");
+    }
+    return lock;
   }
 
   const Model::Impl& owner_;
-  std::unique_lock<std::mutex> lock_;
+  std::unique_lock<std::timed_mutex> lock_;
 };
 
 /// The requests of one call, the only ones of its session; whatever ends it, they leave.
@@ -121,7 +130,7 @@ std::vector<std::vector<Hypothesis>> generate(const Model& model, std::span<cons
   const auto num_rows =
       static_cast<int>(std::min<int64_t>(wanted, kMostRows / rows_each * int64_t{rows_each}));
 
-  SharedSession shared(model, "generate");
+  SharedSession shared(model, "generate", call.interrupted);
   Session::Impl& session = shared.with_rows(model, num_rows);
   session.rows.set_limit(num_rows);
   Submitted submitted(session);

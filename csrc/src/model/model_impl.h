@@ -75,7 +75,7 @@ struct Model::Impl {
   ModelWeights weights;
 
   /// The session that `generate` keeps with the model; decode/generate.cc knows its type.
-  mutable std::mutex session_mutex;
+  mutable std::timed_mutex session_mutex;
   mutable std::atomic<std::thread::id> session_user;  ///< who holds the mutex
   mutable std::shared_ptr<void> session;
 };
