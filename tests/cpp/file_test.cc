@@ -140,10 +140,51 @@ TEST(WriteFile, a_place_that_cannot_be_written_is_an_error) {
             about("write ", nowhere,
                   ": a file must be made beside it, got \"No such file or directory\""));
   const fs::path taken = folder.write("sub/x", "").parent_path();
-  EXPECT_EQ(
-      message_of(ErrorKind::io, [&] { write_file_atomically(taken, write); }),
-      about("write ", taken, ": the complete file must take its place, got \"Is a directory\""));
+  EXPECT_EQ(message_of(ErrorKind::io, [&] { write_file_atomically(taken, write); }),
+            about("write ", taken, ": must be a regular file or not exist, got a folder"));
   EXPECT_EQ(folder.entries(), Names{"sub"});
+  const fs::path pipe = folder.path() / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(message_of(ErrorKind::io, [&] { write_file_atomically(pipe, write); }),
+            about("write ", pipe, ": must be a regular file or not exist, got a device or pipe"));
+  const fs::path circle = folder.path() / "circle";
+  fs::create_symlink("circle", circle);
+  EXPECT_EQ(message_of(ErrorKind::io, [&] { write_file_atomically(circle, write); }),
+            about("write ", circle,
+                  ": must be the name of a file, got \"Too many levels of symbolic links\""));
+  EXPECT_EQ(folder.entries(), (Names{"circle", "pipe", "sub"}));
+}
+
+TEST(WriteFile, a_link_is_followed_and_stays) {
+  const TempFolder folder;
+  folder.write("elsewhere/a", "old");
+  fs::create_symlink("elsewhere/a", folder.path() / "first");
+  fs::create_symlink(folder.path() / "first", folder.path() / "second");
+  fs::create_symlink("elsewhere/absent", folder.path() / "third");
+  for (const char* name : {"second", "third"}) {
+    write_file_atomically(folder.path() / name, [](FileWriter& file) { file.write("new"); });
+  }
+  EXPECT_EQ(folder.entries(), (Names{"elsewhere", "first", "second", "third"}));
+  for (const char* name : {"first", "second", "third"}) {
+    EXPECT_TRUE(fs::is_symlink(folder.path() / name)) << name;
+  }
+  EXPECT_EQ(folder.read("elsewhere/a"), "new");
+  EXPECT_EQ(folder.read("elsewhere/absent"), "new");
+}
+
+TEST(WriteFile, the_permissions_of_the_old_file_are_kept) {
+  const TempFolder folder;
+  const fs::path path = folder.write("a", "old");
+  for (const fs::perms perms : {fs::perms(0600), fs::perms(0666), fs::perms(0440)}) {
+    fs::permissions(path, perms);
+    write_file_atomically(path, [&](FileWriter& file) {
+      for (const auto& entry : fs::directory_iterator(folder.path())) {
+        EXPECT_EQ(entry.status().permissions(), perms) << "while it is written, too";
+      }
+      file.write("new");
+    });
+    EXPECT_EQ(fs::status(path).permissions(), perms);
+  }
 }
 
 // ---- a folder -----------------------------------------------------------------------------------

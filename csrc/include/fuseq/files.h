@@ -48,8 +48,9 @@ struct TensorSource {
   std::function<void(View destination)> fill;
 };
 
-/// Writes a safetensors file under a temporary name, then renames it. Throws Error(io),
-/// Error(value) for a name that comes twice, or what `fill` throws.
+/// Writes a safetensors file under a temporary name, then renames it. A link is followed, and the
+/// permissions of an old file are kept. Throws Error(io), Error(value) for a name that comes twice,
+/// or what `fill` throws.
 FUSEQ_API void save_safetensors(const std::filesystem::path& path,
                                 std::span<const TensorSource> tensors,
                                 const std::map<std::string, std::string>& metadata = {});

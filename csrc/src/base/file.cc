@@ -88,6 +88,29 @@ fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
+/// The file or folder that `name` means: absolute, behind links, without a last slash. Where
+/// another thread is replacing it, it may be absent for a moment, so only what lies above it is
+/// walked.
+fs::path path_behind(const fs::path& name, std::error_code& error) {
+  constexpr int kMostLinks = 40;  // as many as Linux follows
+  fs::path path = fs::absolute(name, error);
+  for (int link = 0; !error && link < kMostLinks; ++link) {
+    if (!path.has_filename()) path = path.parent_path();
+    const fs::path last = path.filename();
+    if (last == "." || last == ".." || !path.has_relative_path()) {
+      return fs::weakly_canonical(path, error);
+    }
+    const fs::path parent = fs::weakly_canonical(path.parent_path(), error);
+    if (error) return {};
+    path = parent / last;
+    std::error_code absent;
+    if (!fs::is_symlink(path, absent)) return path;
+    path = parent / fs::read_symlink(path, error);
+  }
+  if (!error) error = std::make_error_code(std::errc::too_many_symbolic_link_levels);
+  return {};
+}
+
 /// A hidden name beside `path` that nobody else uses: .<name>.tmp-<process>-<random>
 fs::path temporary_beside(const fs::path& path) {
   constexpr size_t kLongestName = 200;  // of 255, so that the additions fit
@@ -177,18 +200,31 @@ void FileWriter::write(std::span<const std::byte> bytes) {
 }
 
 void write_file_atomically(const fs::path& path, const std::function<void(FileWriter&)>& write) {
-  const fs::path temporary = temporary_beside(path);
-  Descriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  std::error_code error;
+  std::error_code absent;
+  const fs::path target = fs::is_symlink(path, absent) ? path_behind(path, error) : path;
+  if (error) fail_io("write", path, "must be the name of a file", error.value());
+  struct stat old;
+  const bool is_there = stat(target.c_str(), &old) == 0;
+  if (is_there && !S_ISREG(old.st_mode)) {
+    fail(ErrorKind::io, "write \"", path.string(), "\": must be a regular file or not exist, got ",
+         S_ISDIR(old.st_mode) ? "a folder" : "a device or pipe");
+  }
+  const fs::path temporary = temporary_beside(target);
+  const mode_t mode = is_there ? old.st_mode & 0777 : 0666;
+  Descriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (file.number() < 0) fail_io("write", path, "a file must be made beside it", errno);
   Cleanup cleanup(temporary);
+  if (is_there)
+    (void)fchmod(file.number(), mode);  // adds what the umask took, where there are modes
   FileWriter writer(file.number(), path.string());
   write(writer);
   if (!sync(file.number()) || !file.close()) fail_io("write", path, "must reach the disk", errno);
-  if (rename(temporary.c_str(), path.c_str()) != 0) {
+  if (rename(temporary.c_str(), target.c_str()) != 0) {
     fail_io("write", path, "the complete file must take its place", errno);
   }
   cleanup.keep();
-  sync_path(parent_of(path));
+  sync_path(parent_of(target));
 }
 
 namespace {
@@ -235,28 +271,6 @@ class FolderLock {
  private:
   Descriptor opened_;
 };
-
-/// The folder that `name` means: absolute, behind links, without a last slash. Where another thread
-/// is replacing that folder it may be absent for a moment, so only what lies above it is walked.
-fs::path folder_behind(const fs::path& name, std::error_code& error) {
-  constexpr int kMostLinks = 40;  // as many as Linux follows
-  fs::path path = fs::absolute(name, error);
-  for (int link = 0; !error && link < kMostLinks; ++link) {
-    if (!path.has_filename()) path = path.parent_path();
-    const fs::path last = path.filename();
-    if (last == "." || last == ".." || !path.has_relative_path()) {
-      return fs::weakly_canonical(path, error);
-    }
-    const fs::path parent = fs::weakly_canonical(path.parent_path(), error);
-    if (error) return {};
-    path = parent / last;
-    std::error_code absent;
-    if (!fs::is_symlink(path, absent)) return path;
-    path = parent / fs::read_symlink(path, error);
-  }
-  if (!error) error = std::make_error_code(std::errc::too_many_symbolic_link_levels);
-  return {};
-}
 
 /// Moving the current folder away would leave the process in a folder that is removed.
 void check_is_not_current(const fs::path& target, const fs::path& folder) {
@@ -364,7 +378,7 @@ void write_folder_atomically(const fs::path& folder,
                              const std::vector<std::string>& drop, bool may_swap) {
   if (folder.empty()) fail(ErrorKind::value, "write: folder must have a name, got \"\"");
   std::error_code error;
-  const fs::path target = folder_behind(folder, error);
+  const fs::path target = path_behind(folder, error);
   if (error) fail_io("write", folder, "must be the name of a folder", error.value());
   const fs::file_status before = fs::status(target, error);  // asked once: others may replace it
   if (fs::exists(before) && !fs::is_directory(before)) {

@@ -38,8 +38,9 @@ class MappedFile {
 [[nodiscard]] std::string read_text_file(const std::filesystem::path& path, size_t max_bytes);
 
 /// Writes `path` under a temporary name beside it, with `write(file)` called to fill it, then syncs
-/// and renames. On any failure the temporary file is removed, an old file stays as it was, and
-/// Error(io) or write's own exception is thrown.
+/// and renames. A link is followed, and the permissions of an old file are kept. On any failure the
+/// temporary file is removed, an old file stays as it was, and Error(io) or write's own exception
+/// is thrown; what is there and no regular file is an Error(io).
 class FileWriter {
  public:
   explicit FileWriter(int descriptor, std::string path)
