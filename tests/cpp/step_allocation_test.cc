@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A decode step allocates nothing: calls of operator new and of the engine's own allocator are
-// counted.
+// What operator new does, counted or refused: a decode step allocates nothing, and a team of
+// threads that gets no memory ends.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -10,15 +10,18 @@
 #include <vector>
 
 #include "base/memory.h"
+#include "base/thread_team.h"
 #include "fuseq/session.h"
 #include "random_model.h"
 
 namespace {
 std::atomic<int64_t> num_news = 0;
+std::atomic<int64_t> news_until_refusal = -1;  ///< negative: none is refused
 }  // namespace
 
 [[gnu::noinline]] void* operator new(size_t size) {
   ++num_news;
+  if (news_until_refusal >= 0 && news_until_refusal-- == 0) throw std::bad_alloc();
   if (void* data = std::malloc(size > 0 ? size : 1)) return data;
   throw std::bad_alloc();
 }
@@ -72,6 +75,27 @@ TEST(Step, does_not_allocate) {
       EXPECT_EQ(num_allocations(), blocks) << name << ": " << generation_options_to_json(options);
     }
   }
+}
+
+TEST(ThreadTeam, ends_its_workers_when_memory_runs_out_while_they_start) {
+  int refusals = 0;
+  for (bool refused = true; refused; refusals += refused) {
+    ThreadTeam team(4);
+    std::atomic<int> calls = 0;
+    const auto work = [&](int, int) { ++calls; };
+    news_until_refusal = refusals;
+    refused = false;
+    try {
+      team.run(work);
+    } catch (const std::bad_alloc&) {
+      refused = true;
+    }
+    news_until_refusal = -1;
+    EXPECT_EQ(calls, refused ? 0 : 4);
+    team.run(work);
+    EXPECT_EQ(calls, refused ? 4 : 8);
+  }
+  EXPECT_GE(refusals, 4) << "the list of threads, and each of three threads";
 }
 
 }  // namespace

@@ -121,6 +121,9 @@ struct ThreadTeam::Workers {
       stop();
       fail(ErrorKind::runtime, "ThreadTeam: ", size - 1, " worker threads must start, got ",
            threads.size(), " (", error.what(), ")");
+    } catch (...) {  // no memory: a thread that is not joined would end the program
+      stop();
+      throw;
     }
   }
   ~Workers() { stop(); }
