@@ -97,6 +97,14 @@ def test_read_only_arrays_stay_read_only() -> None:
         tensor.copy_from(Tensor(np.zeros(3, np.float32)))
 
 
+def test_who_reads_bytes_without_strides_gets_none_of_a_strided_tensor() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert bytes(Tensor(array)) == array.tobytes()
+    with pytest.raises(BufferError):
+        bytes(Tensor(array).transpose())
+    assert memoryview(Tensor(array).transpose()).tobytes() == array.T.tobytes()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int64", "bool"])
 def test_torch_tensors_come_and_go_without_a_copy(dtype: str) -> None:
     torch = pytest.importorskip("torch")
