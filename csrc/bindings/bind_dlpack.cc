@@ -24,7 +24,6 @@ void drop_capsule(PyObject* capsule) {
 template <typename T>
 struct Export {
   T managed{};
-  Shape shape;
   std::array<int64_t, Shape::kMaxRank> extents{};
   Strides strides{};
   Array array;

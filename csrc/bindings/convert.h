@@ -34,7 +34,8 @@ struct Array {
 [[nodiscard]] Array own(Tensor tensor);
 
 /// Borrows from a numpy array or anything else with the buffer protocol or `__dlpack__`, or copies
-/// the handle of a `Tensor`. Throws TypeError naming `argument` for all else.
+/// the handle of a `Tensor`. Throws TypeError naming `argument` for all else and for a dtype that
+/// is not ours, ValueError for memory of another device and for elements that are not aligned.
 [[nodiscard]] Array borrow(py::handle object, const char* argument);
 
 /// Takes over what `__dlpack__` returned.
@@ -55,12 +56,12 @@ struct Array {
 [[nodiscard]] int64_t to_integer(py::handle object, const std::string& argument, int64_t low,
                                  int64_t high);
 
-/// "float32", "bfloat16" and so on. Throws ValueError naming `dtype`.
+/// "float32", "bfloat16" and so on. Throws ValueError naming `argument`.
 [[nodiscard]] DType to_dtype(const std::string& text, const std::string& argument = "dtype");
 [[nodiscard]] CpuIsa to_cpu_isa(const std::string& text);
 [[nodiscard]] std::string to_string(CpuIsa isa);
 
-/// "Tensor of shape [2, 3] and dtype float32", "list": for messages.
+/// The name of the object's class, such as "list": for messages.
 [[nodiscard]] std::string describe_type(py::handle object);
 
 void bind_tensor(py::module_& module);
