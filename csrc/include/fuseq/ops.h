@@ -41,11 +41,13 @@ struct NormArgs {
 /// https://arxiv.org/abs/1910.07467
 FUSEQ_API void norm(Context& ctx, const NormArgs& args);
 
-/// y = (x - mean(x)) / sqrt(var(x) + eps) * gamma + beta for every row of x [..., D]; y may be x.
+/// y = (x - mean(x)) / sqrt(var(x) + eps) * gamma + beta for every row of x [..., D]; gamma and
+/// beta [D]; all float32. y may be x; rows may be strided, elements of a row may not. Throws
+/// Error(value) for a wrong shape, Error(type) for a wrong dtype.
 FUSEQ_API void layer_norm(Context& ctx, ConstView x, ConstView gamma, ConstView beta, float eps,
                           View y);
 
-/// y = x / sqrt(mean(x^2) + eps) * gamma for every row of x [..., D]; y may be x.
+/// y = x / sqrt(mean(x^2) + eps) * gamma for every row of x [..., D]; the rest as in layer_norm.
 FUSEQ_API void rms_norm(Context& ctx, ConstView x, ConstView gamma, float eps, View y);
 
 // ---- linear
@@ -115,7 +117,8 @@ class FUSEQ_API PackedMatrix {
 FUSEQ_API void pack(Context& ctx, ConstView w, PackedMatrix& matrix, int64_t first_row = 0);
 
 /// The natural layout again: rows first_row ... of `matrix` into w [rows, I], dense, of the
-/// matrix's dtype; of int8 the float32 products of numbers and scales.
+/// matrix's dtype; of int8 the float32 products of numbers and scales. Throws Error(value) for a
+/// wrong shape, strides or rows that the matrix does not have, Error(type) for another dtype.
 FUSEQ_API void unpack(Context& ctx, const PackedMatrix& matrix, View w, int64_t first_row = 0);
 
 /// y = act(x W^T + bias) * gate + residual, absent terms left out.
@@ -204,6 +207,10 @@ struct AppendKvArgs {
   std::span<const float> inverse_frequencies{};  ///< [E / 2]: rope on rotated halves; empty: none
 };
 
+/// Each head of q and k is first normalised, then rotated by position * inverse_frequencies; keys
+/// and values are rounded to cache_dtype. No two of q, k and v may share elements. Throws
+/// Error(value) for a wrong shape, group, position or lane, Error(type) for a wrong dtype, before
+/// anything is changed.
 FUSEQ_API void append_kv(Context& ctx, const AppendKvArgs& args);
 
 // ---- attention
@@ -228,12 +235,13 @@ struct AttentionArgs {
   std::span<const int32_t> query_positions{};  ///< [N], needed with a bias only
 };
 
-/// Online softmax in chunks at fixed positions; no score matrix is stored.
+/// Online softmax in chunks at fixed positions; no score matrix is stored. Throws Error(value) for
+/// a wrong shape, group, count or lane, Error(type) for a wrong dtype.
 FUSEQ_API void attention(Context& ctx, const AttentionArgs& args);
 
 /// The same on plain arrays, for research and tests: q [B, T, H, E], k and v [B, S, G, E], out [B,
-/// T, H, E], all float32. lengths [B] int32 or empty: keys of each batch row. causal: query t sees
-/// keys up to t + S - T.
+/// T, H, E], all float32, the elements of a head side by side. lengths [B] int32 or empty: keys of
+/// each batch row. causal: query t sees keys up to t + S - T; one that sees none gives zeros.
 struct DenseAttentionArgs {
   ConstView q{};
   ConstView k{};
@@ -243,14 +251,16 @@ struct DenseAttentionArgs {
   int64_t window = 0;
   float scale = 0;  ///< 0: 1 / sqrt(E)
   float score_cap = 0;
-  View out{};
+  View out{};  ///< must not overlap q, k or v
 };
+/// Throws Error(value) for a wrong shape or length, Error(type) for a wrong dtype.
 FUSEQ_API void dense_attention(Context& ctx, const DenseAttentionArgs& args);
 
 // ---- scores
 // ---------------------------------------------------------------------------------------------------------
 
-/// y = log(softmax(x)) for every row of x [N, V] f32; y may be x.
+/// y = log(softmax(x)) for every row of x [N, V] f32; y may be x; rows may be strided, elements of
+/// a row may not. Throws Error(value) for a wrong shape or strides, Error(type) for a wrong dtype.
 FUSEQ_API void log_softmax(Context& ctx, ConstView x, View y);
 
 /// One draw from softmax(logits / temperature) of every row, filtered by top_k, top_p and min_p in

@@ -118,30 +118,41 @@ class FUSEQ_API Session {
   [[nodiscard]] std::vector<Hypothesis> take(RequestId request);
 
   /// Encoder states [sum of lengths, D] float32 of the given sources, rows packed without padding.
+  /// Throws Error(value) for a model without an encoder, an id out of range or a source that is
+  /// longer than the position table.
   [[nodiscard]] Tensor encode(std::span<const std::span<const int32_t>> sources);
 
   /// Opens a cached sequence of at most max_length decoder positions for `extend`. Only the source
-  /// of the prompt counts.
+  /// of the prompt counts. Throws Error(value) for a model without a decoder, a max_length that is
+  /// not positive or beyond the position table, or a source that does not fit the model,
+  /// Error(type) for encoder_states that are not float32.
   [[nodiscard]] RequestId open(const Prompt& source, int max_length);
   /// Appends ids to an open sequence and returns their logits [ids.size(), V] float32, and through
   /// `hidden` the decoder's last states [ids.size(), D], its final norm applied. Equal bits for any
-  /// split of the ids over calls.
+  /// split of the ids over calls. Throws Error(value) for a sequence that is not open, an id out of
+  /// range or more ids than max_length leaves room for; nothing is appended then.
   [[nodiscard]] Tensor extend(RequestId sequence, std::span<const int32_t> ids,
                               Tensor* hidden = nullptr);
   /// Positions filled so far.
   [[nodiscard]] int length(RequestId sequence) const;
   /// The next `extend` appends after `length` positions: fewer forgets some, more takes those that
-  /// `write_cache` filled.
+  /// `write_cache` filled. Throws Error(value) for a length outside 0 ... max_length or a sequence
+  /// that is not open, as read_cache, write_cache and close do.
   void set_length(RequestId sequence, int length);
   /// Keys and values [L, 2, S, G, E] float32 of all S positions that the cache has room for:
-  /// max_length, or the source's length. Positions that were never filled are zeros.
+  /// max_length, or the source's length. Positions that were never filled are zeros. Throws
+  /// Error(value) for cross_attention in a model without an encoder.
   [[nodiscard]] Tensor read_cache(RequestId sequence, CacheKind kind);
-  /// The reverse, for S up to that; rounds to the dtype of the session's cache.
+  /// The reverse, for S up to that and any strides; rounds to the dtype of the session's cache.
+  /// Throws Error(value) for a wrong shape too, Error(type) for a dtype other than float32.
   void write_cache(RequestId sequence, CacheKind kind, ConstView cache);
+  /// Ends an open sequence; its caches are free for others.
   void close(RequestId sequence);
 
   /// Logits [sum of decoder lengths, V] float32 of whole rows, and through `hidden` the decoder's
-  /// last states; rows of all prompts are packed without padding.
+  /// last states; rows of all prompts are packed without padding. Throws Error(value) or
+  /// Error(type) naming the prompt whose source or decoder_ids do not fit the model; decoder_ids
+  /// must not be empty.
   [[nodiscard]] Tensor forward(std::span<const Prompt> prompts, Tensor* hidden = nullptr);
 
   /// Log-probabilities of given targets, for each prompt one per decoder position:
@@ -150,7 +161,8 @@ class FUSEQ_API Session {
   ///
   /// Their negatives are cross-entropy losses. targets[i] is as long as prompts[i].decoder_ids;
   /// without targets, a row's own next ids, one fewer. No rules, no temperature. Memory is bounded
-  /// by the longest prompt, not by their number.
+  /// by the longest prompt, not by their number. Throws as `forward` does, and Error(value) for
+  /// targets of another number or length or with an id out of range.
   [[nodiscard]] std::vector<std::vector<float>> score(
       std::span<const Prompt> prompts, std::span<const std::span<const int32_t>> targets = {});
 
