@@ -2,6 +2,7 @@
 """Tensors borrow, lend and view without copies."""
 
 import gc
+import hashlib
 import weakref
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,10 @@ def test_read_only_arrays_stay_read_only() -> None:
 
 def test_who_reads_bytes_without_strides_gets_none_of_a_strided_tensor() -> None:
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    assert bytes(Tensor(array)) == array.tobytes()
+    assert hashlib.sha256(Tensor(array)).digest() == hashlib.sha256(array).digest()
     with pytest.raises(BufferError):
-        bytes(Tensor(array).transpose())
+        hashlib.sha256(Tensor(array).transpose())
+    assert bytes(Tensor(array).transpose()) == array.T.tobytes()
     assert memoryview(Tensor(array).transpose()).tobytes() == array.T.tobytes()
 
 
