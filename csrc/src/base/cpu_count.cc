@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <fstream>
+#include <memory>
 #include <set>
 #include <string>
 #include <thread>
@@ -72,14 +73,15 @@ std::vector<int> affinity_cpus() {
   std::vector<int> cpus;
 #if defined(__linux__)
   for (int capacity = 1024; capacity <= (1 << 20); capacity *= 2) {
-    cpu_set_t* set = CPU_ALLOC(static_cast<size_t>(capacity));
+    const auto free_set = [](cpu_set_t* some) { CPU_FREE(some); };
+    const std::unique_ptr<cpu_set_t, decltype(free_set)> set(
+        CPU_ALLOC(static_cast<size_t>(capacity)), free_set);
     if (set == nullptr) break;
     const size_t size = CPU_ALLOC_SIZE(static_cast<size_t>(capacity));
-    const bool known = sched_getaffinity(0, size, set) == 0;  // fails while the set is too small
+    const bool known = sched_getaffinity(0, size, set.get()) == 0;  // fails while it is too small
     for (int cpu = 0; known && cpu < capacity; ++cpu) {
-      if (CPU_ISSET_S(static_cast<size_t>(cpu), size, set)) cpus.push_back(cpu);
+      if (CPU_ISSET_S(static_cast<size_t>(cpu), size, set.get())) cpus.push_back(cpu);
     }
-    CPU_FREE(set);
     if (known) break;
   }
 #else
