@@ -37,10 +37,10 @@ void RequestRows::place(Request& request) {
   DecodeRules& rules = request.rules;
   const int32_t first_row = find_free_rows(rules.num_rows);
   arrays_.reserve_capacity(rules.max_length);
+  request.told.assign(static_cast<size_t>(rules.num_rows), rules.prompt_length);
   DecodeState& state = arrays_.state();
   request.slot = first_row;  // Slots are named by first rows: as many of both.
   request.state = RequestState::running;
-  request.told.assign(static_cast<size_t>(rules.num_rows), rules.prompt_length);
   rules.first_row = first_row;
   rules.suppressed = request.suppressed.data();
   rules.biased = request.biased.data();
